@@ -1,0 +1,69 @@
+"""netio: network I/O for asyncio in which every operation has a deadline.
+
+async with netio.connect_tcp("example.org", 7000, timeout=5) as stream:
+    await stream.write(b"HELLO\\n")
+    header = await stream.read_exactly(16, timeout=10)
+"""
+
+from netio._channel import SocketView
+from netio._connect import connect_tcp, open_stream, stream_pair
+from netio._errors import (
+    BrokenPipe,
+    ConnectFailed,
+    ConnectionLost,
+    ConnectionReset,
+    DeadlineExceeded,
+    IncompleteRead,
+    LimitExceeded,
+    NetioError,
+    StreamBusy,
+    StreamClosed,
+)
+from netio._limits import Deadline, Timeouts
+from netio._scopes import (
+    Scope,
+    current_deadline,
+    move_on_after,
+    move_on_at,
+    remaining,
+    timeout,
+    timeout_at,
+)
+from netio._server import Server, ServerStatistics, ShutdownReport, serve_tcp
+from netio._sockets import read_bytes, readuntil, write_bytes
+from netio._stream import Stream, StreamStatistics
+
+__all__ = [
+    "BrokenPipe",
+    "ConnectFailed",
+    "ConnectionLost",
+    "ConnectionReset",
+    "Deadline",
+    "DeadlineExceeded",
+    "IncompleteRead",
+    "LimitExceeded",
+    "NetioError",
+    "Scope",
+    "Server",
+    "ServerStatistics",
+    "ShutdownReport",
+    "SocketView",
+    "Stream",
+    "StreamBusy",
+    "StreamClosed",
+    "StreamStatistics",
+    "Timeouts",
+    "connect_tcp",
+    "current_deadline",
+    "move_on_after",
+    "move_on_at",
+    "open_stream",
+    "read_bytes",
+    "readuntil",
+    "remaining",
+    "serve_tcp",
+    "stream_pair",
+    "timeout",
+    "timeout_at",
+    "write_bytes",
+]

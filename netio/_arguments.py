@@ -1,0 +1,83 @@
+"""Checks of arguments: wrong ones get an error that names the parameter, before any I/O."""
+
+from __future__ import annotations
+
+import operator
+import socket
+from typing import TYPE_CHECKING, SupportsIndex
+
+if TYPE_CHECKING:
+    import array
+    import mmap
+
+    #: What can be written, and read into: any contiguous buffer.
+    Buffer = bytes | bytearray | memoryview | array.array[int] | mmap.mmap
+
+
+def check_count(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
+    """`value` as a number of bytes or the like, no less than `at_least`."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+    if count < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, not {count}")
+    return count
+
+
+def check_separators(separator: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """One or several separators, none of them empty."""
+    separators = separator if isinstance(separator, tuple) else (separator,)
+    for one in separators:
+        if not isinstance(one, (bytes, bytearray)):
+            raise TypeError(f"separator must be bytes, or a tuple of bytes, not {separator!r}")
+    if not separators or not all(separators):
+        raise ValueError("separator must not be empty")
+    return tuple(map(bytes, separators))
+
+
+def readable_view(data: Buffer, name: str) -> memoryview:
+    """The bytes of `data`, without a copy."""
+    try:
+        return memoryview(data).cast("B")
+    except TypeError:
+        if isinstance(data, memoryview):
+            raise ValueError(f"{name} must be contiguous") from None
+        raise TypeError(f"{name} must be bytes-like, not {type(data).__name__}") from None
+
+
+def writable_view(buffer: Buffer) -> memoryview:
+    """The bytes of `buffer`, to be written to."""
+    view = readable_view(buffer, "buffer")
+    if view.readonly:
+        view.release()
+        raise TypeError(f"buffer must be writable, and this {type(buffer).__name__} is read-only")
+    return view
+
+
+def check_host(host: str) -> None:
+    """A name or a numeric address."""
+    if not isinstance(host, str):
+        raise TypeError(f"host must be a str, not {type(host).__name__}")
+    if not host or "\0" in host:
+        raise ValueError(f"host must be a name or an address, not {host!r}")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"host is not a valid name: {host!r} ({error})") from None
+
+
+def check_port(port: int, *, at_least: int = 0) -> int:
+    """A port number: 1 to 65535, or 0 as well where the system may choose."""
+    number = check_count(port, "port", at_least=at_least)
+    if number > 65535:
+        raise ValueError(f"port must be at most 65535, not {number}")
+    return number
+
+
+def check_socket(sock: object) -> None:
+    """An open socket of the system, not one wrapped by the ssl module."""
+    if not isinstance(sock, socket.socket) or hasattr(sock, "do_handshake"):
+        raise TypeError(f"sock must be a plain socket.socket, not {type(sock).__name__}")
+    if sock.fileno() < 0:
+        raise ValueError("sock is closed")

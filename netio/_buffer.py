@@ -1,0 +1,209 @@
+"""What a stream has received and not yet given away.
+
+The operations it wants, and what they cost:
+
+- take n bytes of what one `recv` brought: a slice of that very `bytes` object, or the object
+  itself, so that a message that came alone is never copied;
+- append a chunk: linear in all bytes that ever came, also when they come one at a time (law 32).
+  A remainder smaller than the chunk is joined to it; a larger one becomes a `bytearray`, which
+  grows and loses its beginning in amortized constant time;
+- look for a separator: where the last search stopped, not from the beginning.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from netio._defaults import (
+    BYTES_PER_TURN,
+    READ_AHEAD_BELOW_BYTES,
+    READ_BYTES,
+    SMALL_PIECE_BYTES,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# A search for several separators goes through the bytes in windows, so that one that never comes
+# does not make each record cost a pass over everything that is buffered.
+_FIRST_WINDOW_BYTES: Final = 256
+
+
+class ReceiveBuffer:
+    """Unread bytes, in order: `data` from `start` on."""
+
+    __slots__ = ("data", "start")
+
+    def __init__(self) -> None:
+        self.data: bytes | bytearray = b""
+        self.start = 0
+
+    def __len__(self) -> int:
+        return len(self.data) - self.start
+
+    def append(self, chunk: bytes | bytearray) -> None:
+        """Add what was received."""
+        data, start = self.data, self.start
+        remaining = len(data) - start
+        if not remaining:
+            self.data = chunk
+        elif isinstance(data, bytearray):
+            del data[:start]
+            data += chunk
+        elif remaining <= len(chunk):
+            self.data = data[start:] + chunk
+        else:
+            self.data = bytearray(memoryview(data)[start:])
+            self.data += chunk
+        self.start = 0
+
+    def take(self, n: int) -> bytes:
+        """Give away the first `n` bytes, which must be there."""
+        data, start = self.data, self.start
+        end = start + n
+        taken = data[start:end] if isinstance(data, bytes) else bytes(memoryview(data)[start:end])
+        if end == len(data):
+            self.data = b""
+            self.start = 0
+        else:
+            self.start = end
+        return taken
+
+    def peek(self) -> bytes:
+        """A copy of everything; nothing is given away."""
+        return bytes(memoryview(self.data)[self.start :])
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.data = b""
+        self.start = 0
+
+
+class LargeRead(Protocol):
+    """Where a read that is larger than one chunk puts what comes, past the buffer."""
+
+    size: int
+
+    def receive(self, channel: Receivable, missing: int) -> int | None:
+        """One attempt: how many bytes came, 0 at the end, None: would block."""
+
+    def give_back(self, buffer: ReceiveBuffer) -> None:
+        """The read did not end well: everything stays readable."""
+
+
+class Receivable(Protocol):
+    """The part of a channel that bytes come out of; see there."""
+
+    def receive(self, max_bytes: int) -> bytes | None: ...
+    def receive_into(self, view: memoryview) -> int | None: ...
+
+
+class Gathering:
+    """The pieces of a large read: kept apart while they come, joined once at the end.
+
+    What the buffer holds when the read begins stays there and comes first.
+    """
+
+    __slots__ = ("_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes | bytearray] = []
+        self.size = 0
+
+    def receive(self, channel: Receivable, missing: int) -> int | None:
+        room = missing if READ_AHEAD_BELOW_BYTES <= missing < READ_BYTES else READ_BYTES
+        chunk = channel.receive(room)
+        if not chunk:
+            return None if chunk is None else 0
+        self.size += len(chunk)
+        pieces = self._pieces
+        if len(chunk) >= SMALL_PIECE_BYTES:
+            pieces.append(chunk)
+        elif pieces and isinstance(pieces[-1], bytearray):
+            pieces[-1] += chunk
+        else:
+            pieces.append(bytearray(chunk))
+        return len(chunk)
+
+    def finish(self, buffer: ReceiveBuffer, n: int) -> bytes:
+        """The first `n` bytes of `buffer` and the pieces; what is left over goes to `buffer`."""
+        surplus = len(buffer) + self.size - n
+        rest = b""
+        if surplus:
+            last = self._pieces[-1]
+            cut = len(last) - surplus
+            rest, self._pieces[-1] = bytes(last[cut:]), last[:cut]
+        whole = b"".join((buffer.take(len(buffer)), *self._pieces))
+        if rest:
+            buffer.append(rest)
+        return whole
+
+    def give_back(self, buffer: ReceiveBuffer) -> None:
+        for piece in self._pieces:
+            buffer.append(piece)
+
+
+class Direct:
+    """A large read into the caller's memory, without a copy of netio's between."""
+
+    __slots__ = ("_view", "size")
+
+    def __init__(self, view: memoryview, buffer: ReceiveBuffer) -> None:
+        self._view = view
+        self.size = len(buffer)
+        view[: self.size] = buffer.take(self.size)
+
+    def receive(self, channel: Receivable, missing: int) -> int | None:
+        end = self.size + min(missing, BYTES_PER_TURN)
+        taken = channel.receive_into(self._view[self.size : end])
+        if taken:
+            self.size += taken
+        return taken
+
+    def give_back(self, buffer: ReceiveBuffer) -> None:
+        if self.size:
+            buffer.append(bytes(self._view[: self.size]))
+
+
+class Search:
+    """Looks for the first of some separators: the earliest end wins, then the shorter one.
+
+    `end` and `length` tell where the record ends and how long its separator is, once found. A
+    record is found only if it ends within `limit` bytes, so that the answer does not depend on
+    how the bytes were cut (law 28).
+    """
+
+    __slots__ = ("_limit", "_searched", "_separators", "end", "length")
+
+    def __init__(self, separators: Iterable[bytes], limit: int) -> None:
+        self._separators = sorted(set(separators), key=len)
+        self._limit = limit
+        self._searched = 0
+        self.end = 0
+        self.length = 0
+
+    def find(self, buffer: ReceiveBuffer) -> bool:
+        """Whether a record is complete, looking only at bytes not looked at before."""
+        visible = min(len(buffer), self._limit)
+        separators = self._separators
+        window = visible if len(separators) == 1 else _FIRST_WINDOW_BYTES
+        while self._searched < visible:
+            stop = min(self._searched + window, visible)
+            if self._find_before(buffer, stop):
+                return True
+            self._searched = stop
+            window *= 2
+        return False
+
+    def _find_before(self, buffer: ReceiveBuffer, stop: int) -> bool:
+        data, start = buffer.data, buffer.start
+        found = 0
+        for separator in self._separators:
+            length = len(separator)
+            begin = max(0, self._searched - length + 1)
+            at = data.find(separator, start + begin, start + stop)
+            if at >= 0 and (not found or at - start + length < found):
+                found = at - start + length
+                self.length = length
+        self.end = found
+        return found > 0

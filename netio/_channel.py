@@ -1,0 +1,240 @@
+"""Channels: the small non-blocking interface that a stream stands on, and the one of a socket.
+
+A channel never waits inside a call. It takes and gives bytes, or says "would block" with None;
+what waiting is needed, in either direction, is the primitive's (`Readiness`). Whoever writes a
+channel derives from that and adds these few methods.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, Final, Protocol
+
+from netio._defaults import BYTES_PER_TURN, READ_BYTES
+from netio._readiness import DescriptorReadiness
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from netio._errors import Address
+    from netio._readiness import Waiter
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class Channel(Protocol):
+    """What a stream needs: bytes in, bytes out, waiting, and an end.
+
+    `receive`, `receive_into`, `send` and `send_many` raise ``OSError`` for what the connection
+    does; the stream keeps the first such error. All sizes are bytes.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    closed: bool
+
+    @property
+    def watching(self) -> bool:
+        """Whether the next readable moment will be noticed without asking for it again."""
+
+    @property
+    def peer(self) -> Address:
+        """The other side's address, also after the connection is gone."""
+
+    @property
+    def local(self) -> Address:
+        """This side's address, or None once the channel is closed."""
+
+    def receive(self, max_bytes: int) -> bytes | None:
+        """Up to `max_bytes`; ``b""`` at the end of the stream; None: would block."""
+
+    def receive_into(self, view: memoryview) -> int | None:
+        """As `receive`, into the beginning of `view`: how many bytes."""
+
+    def send(self, data: bytes | memoryview) -> int | None:
+        """Give what fits of `data`: how many bytes were taken; None: would block."""
+
+    def send_many(self, views: Sequence[memoryview]) -> int | None:
+        """As `send`, for several buffers in order."""
+
+    def shut_down_writing(self) -> None:
+        """Tell the other side that no more bytes follow."""
+
+    def close(self) -> None:
+        """Release everything, in order; waiting operations wake up."""
+
+    def abort(self) -> None:
+        """As `close`, but the other side sees a reset."""
+
+    def abandon(self) -> None:
+        """`close` from a finalizer: from any thread, whatever has become of the loop."""
+
+    async def park(self, waiter: Waiter, line: list[Waiter] | None = None) -> None:
+        """See `Readiness`."""
+
+    async def wait_readable(self, waiter: Waiter) -> None:
+        """See `Readiness`."""
+
+    async def wait_writable(self, waiter: Waiter) -> None:
+        """See `Readiness`."""
+
+    def rearm(self, waiter: Waiter) -> None:
+        """See `Readiness`."""
+
+    def release(self) -> None:
+        """See `Readiness`."""
+
+
+class SocketChannel(DescriptorReadiness):
+    """A connected stream socket. From here on it belongs to the channel alone."""
+
+    __slots__ = ("_peer", "_recv", "_send", "sock")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, peer: Address = None
+    ) -> None:
+        super().__init__(loop, sock.fileno())
+        self.sock = sock
+        self._peer = peer
+        self._recv = sock.recv
+        self._send = sock.send
+
+    @property
+    def peer(self) -> Address:
+        return self._peer
+
+    @property
+    def local(self) -> Address:
+        if self.closed:
+            return None
+        address: Address = self.sock.getsockname()
+        return address or None
+
+    def receive(self, max_bytes: int) -> bytes | None:
+        try:
+            return self._recv(max_bytes)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def receive_into(self, view: memoryview) -> int | None:
+        try:
+            return self.sock.recv_into(view)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def send(self, data: bytes | memoryview) -> int | None:
+        try:
+            return self._send(data)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def send_many(self, views: Sequence[memoryview]) -> int | None:
+        try:
+            return self.sock.sendmsg(views)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def shut_down_writing(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.release()
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            self._take_leftovers()
+        except OSError:
+            pass  # the connection was gone already; there is nobody to say goodbye to
+        finally:
+            self.sock.close()
+
+    def _take_leftovers(self) -> None:
+        """Read what is here unread, once: closing over it would send a reset.
+
+        A reset makes the peer drop what it has not read yet, our last bytes among it.
+        """
+        taken = 0
+        while taken < BYTES_PER_TURN:
+            chunk = self.receive(READ_BYTES)
+            if not chunk:
+                return
+            taken += len(chunk)
+
+    def abort(self) -> None:
+        if self.closed:
+            return
+        self.release()
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        except OSError:
+            pass  # not a TCP socket, or gone already: closing is all there is
+        finally:
+            self.sock.close()
+
+    def abandon(self) -> None:
+        if self.loop.is_closed():
+            self.sock.close()
+        else:
+            self.loop.call_soon_threadsafe(self.close)
+
+    def detach(self) -> socket.socket:
+        """Give the socket away: nothing of netio is left on it, and the channel is closed."""
+        self.release()
+        return self.sock
+
+
+class SocketView:
+    """What a stream shows of its socket: options and names, and nothing that moves bytes.
+
+    The descriptor is the stream's alone. Closing or duplicating it behind netio's back spins the
+    stock loop and aborts uvloop; `Stream.detach` gives the socket away for good.
+    """
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    @property
+    def family(self) -> int:
+        """The address family, one of ``socket.AF_*``."""
+        return self._sock.family
+
+    @property
+    def type(self) -> int:
+        """The kind of socket, one of ``socket.SOCK_*``."""
+        return self._sock.type
+
+    @property
+    def proto(self) -> int:
+        """The protocol number."""
+        return self._sock.proto
+
+    def fileno(self) -> int:
+        """The descriptor's number; -1 once the stream is closed. Don't close or register it."""
+        return self._sock.fileno()
+
+    def getsockname(self) -> Address:
+        """As ``socket.getsockname``."""
+        address: Address = self._sock.getsockname()
+        return address
+
+    def getpeername(self) -> Address:
+        """As ``socket.getpeername``."""
+        address: Address = self._sock.getpeername()
+        return address
+
+    def getsockopt(self, level: int, option: int, size: int = 0) -> int | bytes:
+        """As ``socket.getsockopt``; `size` bytes are asked for where it is not 0."""
+        if size:
+            return self._sock.getsockopt(level, option, size)
+        return self._sock.getsockopt(level, option)
+
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        """As ``socket.setsockopt``."""
+        self._sock.setsockopt(level, option, value)
+
+    def __repr__(self) -> str:
+        return f"<netio.SocketView fd={self.fileno()}>"

@@ -1,0 +1,188 @@
+"""Making connections: addresses in order, one deadline over all, every failure kept."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+from netio._arguments import check_count, check_host, check_port, check_socket
+from netio._channel import SocketChannel
+from netio._defaults import DEFAULT, STREAM_LIMIT_BYTES
+from netio._errors import ConnectFailed, DeadlineExceeded, format_address
+from netio._limits import Operation, Timeouts, check_timeout
+from netio._network import SYSTEM
+from netio._opening import Opening
+from netio._stream import Stream
+
+if TYPE_CHECKING:
+    from netio._channel import Channel
+    from netio._limits import Timeout
+    from netio._network import Network
+    from netio._resolve import Target
+
+_DEFAULT_TIMEOUTS = Timeouts()
+
+
+def connect_tcp(
+    host: str,
+    port: int,
+    *,
+    timeout: Timeout = DEFAULT,
+    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    limit: int = STREAM_LIMIT_BYTES,
+    network: Network | None = None,
+) -> Opening[Stream]:
+    """Connect to a TCP port: ``async with connect_tcp(...) as stream``, or ``await`` it.
+
+    The addresses of `host` are tried in the order the system gives them, each for at most
+    ``timeouts.attempt`` seconds, all within one limit. Small messages are sent at once
+    (``TCP_NODELAY``).
+
+    `timeout`: seconds for all of it, a `Deadline`, None for no limit; left out, the limit is
+    ``timeouts.connect``. `timeouts`: the defaults of the new stream, and the limits of the
+    lookup and of each attempt. `limit`: how many bytes the stream holds unread, and its longest
+    record unless a call says otherwise. `network`: connect there instead of on the system's
+    network; None is the system's.
+
+    Returns: an awaitable that gives the `Stream`, and a context manager that closes it.
+
+    Raises:
+        ConnectFailed: the name does not resolve, or no address could be connected to; its
+            `attempts` has one error for each. Nothing is left open, and it may be tried again.
+        DeadlineExceeded: the limit was reached first; `attempts` has the failures until then.
+        TypeError, ValueError: at the call, before any I/O.
+
+    Cancellation: nothing is left behind but, at most, a lookup in its daemon thread, which can't
+    be stopped. It may be tried again.
+    """
+    check_host(host)
+    check_port(port, at_least=1)
+    check_timeout(timeout)
+    check_count(limit, "limit", at_least=1)
+    check_timeouts(timeouts)
+    return Opening(
+        "connect_tcp",
+        _connect(host, port, timeout, timeouts, limit, SYSTEM if network is None else network),
+    )
+
+
+def open_stream(
+    sock: socket.socket,
+    *,
+    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    limit: int = STREAM_LIMIT_BYTES,
+) -> Stream:
+    """Make a stream of a connected stream socket, which from then on is the stream's alone.
+
+    The socket is made non-blocking; its other options stay as they are. `limit` is in bytes.
+    Needs a running loop. What is wrong with the socket is a TypeError or ValueError, after which
+    the socket is still the caller's.
+    """
+    check_socket(sock)
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError("sock must be a stream socket")
+    check_count(limit, "limit", at_least=1)
+    check_timeouts(timeouts)
+    loop = asyncio.get_running_loop()
+    try:
+        peer = sock.getpeername() or None
+    except OSError:
+        raise ValueError("sock must be connected") from None
+    sock.setblocking(False)
+    return Stream(SocketChannel(loop, sock, peer), timeouts=timeouts, limit=limit)
+
+
+def stream_pair(
+    *, timeouts: Timeouts = _DEFAULT_TIMEOUTS, limit: int = STREAM_LIMIT_BYTES
+) -> tuple[Stream, Stream]:
+    """Two connected streams, over a socket pair of the system. `limit` is in bytes.
+
+    Needs a running loop.
+    """
+    check_count(limit, "limit", at_least=1)
+    check_timeouts(timeouts)
+    asyncio.get_running_loop()
+    one, other = socket.socketpair()
+    return (
+        open_stream(one, timeouts=timeouts, limit=limit),
+        open_stream(other, timeouts=timeouts, limit=limit),
+    )
+
+
+def check_timeouts(timeouts: Timeouts) -> None:
+    """TypeError for what is not a `Timeouts`."""
+    if not isinstance(timeouts, Timeouts):
+        raise TypeError(f"timeouts must be netio.Timeouts, not {type(timeouts).__name__}")
+
+
+async def _connect(
+    host: str, port: int, timeout: Timeout, timeouts: Timeouts, limit: int, network: Network
+) -> Stream:
+    loop = asyncio.get_running_loop()
+    whole = Operation("connect_tcp", peer=(host, port))
+    whole.start(loop.time(), timeout, default=timeouts.connect, kind="connect")
+    targets = await _resolve(host, port, whole, timeouts, network)
+    channel = await _first_to_answer(targets, whole, timeouts, network)
+    return Stream(channel, timeouts=timeouts, limit=limit)
+
+
+async def _resolve(
+    host: str, port: int, whole: Operation, timeouts: Timeouts, network: Network
+) -> list[Target]:
+    loop = asyncio.get_running_loop()
+    lookup = Operation("connect_tcp: lookup", peer=(host, port))
+    lookup.start(
+        loop.time(), DEFAULT, default=timeouts.resolve, kind="resolve", fixed=whole.deadline
+    )
+    try:
+        targets = await network.resolve(host, port, lookup)
+    except DeadlineExceeded as error:
+        now = loop.time()
+        if whole.deadline <= now:
+            raise whole.exceeded(now, "the name was still being looked up") from error
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConnectFailed(
+            f"{whole}: {host} does not resolve: {reason}", attempts=[error]
+        ) from error
+    if not targets:
+        raise ConnectFailed(f"{whole}: {host} has no address")
+    return targets
+
+
+async def _first_to_answer(
+    targets: list[Target], whole: Operation, timeouts: Timeouts, network: Network
+) -> Channel:
+    loop = asyncio.get_running_loop()
+    failures: list[Exception] = []
+    for target in targets:
+        now = loop.time()
+        if failures and whole.deadline <= now:
+            raise whole.exceeded(now, _tried(failures), attempts=failures)
+        attempt = Operation("connect", peer=target.address)
+        attempt.start(now, DEFAULT, default=timeouts.attempt, kind="attempt", fixed=whole.deadline)
+        try:
+            return await network.dial(target, attempt)
+        except DeadlineExceeded as error:
+            failures.append(error)
+            if whole.deadline <= (now := loop.time()):
+                raise whole.exceeded(now, _tried(failures), attempts=failures) from error
+        except OSError as error:
+            failures.append(_named(error, target))
+    raise ConnectFailed(f"{whole}: {_tried(failures)}", attempts=failures) from failures[-1]
+
+
+def _named(error: OSError, target: Target) -> OSError:
+    """The same error, with the address it belongs to in its message."""
+    text = f"{format_address(target.address)}: {error.strerror or error}"
+    named = type(error)(error.errno, text)
+    named.__cause__ = error
+    return named
+
+
+def _tried(failures: list[Exception]) -> str:
+    reasons = "; ".join(str(getattr(error, "strerror", None) or error) for error in failures)
+    count = "1 address" if len(failures) == 1 else f"{len(failures)} addresses"
+    return f"tried {count}: {reasons}"

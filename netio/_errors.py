@@ -1,0 +1,224 @@
+"""The errors of netio: one class per cause, each with what a program needs to act on it.
+
+Every class is also the standard error that code already catches: `DeadlineExceeded` is a
+`TimeoutError`, `ConnectionReset` a `ConnectionResetError`, `IncompleteRead` an
+`asyncio.IncompleteReadError`. All of them survive pickling; what cannot travel (a scope) is
+replaced by its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: A socket address as Python's `socket` has it: ``(host, port)``, ``(host, port, flow, scope)``,
+#: a path, or None where a peer has no name.
+KnownAddress = tuple[str, int] | tuple[str, int, int, int] | str | bytes
+Address = KnownAddress | None
+
+
+def format_address(address: Address) -> str:
+    """`address` as a person writes it: ``10.0.0.7:7000``, ``[::1]:7000``, ``/run/x.sock``."""
+    if isinstance(address, tuple):
+        host, port = address[0], address[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(address, bytes):
+        return "@" + address[1:].decode(errors="replace")
+    return address or "an unnamed peer"
+
+
+class NetioError(Exception):
+    """The base class of all errors that netio raises for what happens on a connection.
+
+    Wrong arguments are not among them: these are ``TypeError`` and ``ValueError``.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self._state())
+
+    def _state(self) -> dict[str, object]:
+        state = dict(self.__dict__)
+        if isinstance(self, OSError):
+            state["errno"] = self.errno
+        return state
+
+
+def _rebuild(
+    cls: type[NetioError], args: tuple[object, ...], state: dict[str, object]
+) -> NetioError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    for name, value in state.items():
+        setattr(error, name, value)
+    return error
+
+
+class DeadlineExceeded(NetioError, TimeoutError):
+    """A limit was reached before the work was done.
+
+    It is a ``TimeoutError``, and therefore also an ``OSError``, as every ``TimeoutError`` is:
+    an ``except OSError`` around netio calls catches it too. `errno` is None.
+
+    Attributes:
+        limit: which limit fired: ``"call"``, ``"read"``, ``"write"``, ``"connect"``,
+            ``"resolve"``, ``"attempt"``, ``"close"``, ``"deadline"`` or ``"scope"``.
+        operation: what was under way, for instance ``"read_exactly(16)"``.
+        seconds: the length of the limit in seconds, counted from the start of the operation;
+            None where that is not known.
+        elapsed: seconds from the start of the operation to this error.
+        peer: the address of the other side, or None.
+        done: bytes that were there (a read; they are kept and readable) or that the kernel took
+            (a write).
+        expected: bytes the operation needed, or None where that is open.
+        scope: the scope that fired (its name, once the error was pickled), or None.
+        attempts: when connecting, one error for each address tried so far.
+        partial: on a bare socket the bytes that were consumed; on a stream ``b""``.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        limit: str = "call",
+        operation: str = "",
+        seconds: float | None = None,
+        elapsed: float = 0.0,
+        peer: Address = None,
+        done: int = 0,
+        expected: int | None = None,
+        scope: object = None,
+        attempts: Sequence[Exception] = (),
+        partial: bytes = b"",
+    ) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.operation = operation
+        self.seconds = seconds
+        self.elapsed = elapsed
+        self.peer = peer
+        self.done = done
+        self.expected = expected
+        self.scope = scope
+        self.attempts = tuple(attempts)
+        self.partial = partial
+
+    def _state(self) -> dict[str, object]:
+        state = super()._state()
+        if self.scope is not None:
+            state["scope"] = getattr(self.scope, "name", None) or str(self.scope)
+        return state
+
+
+class ConnectFailed(NetioError, OSError):
+    """No address could be connected to, or the name does not resolve.
+
+    Attributes:
+        attempts: one error for each address tried, in order; for a name that does not resolve,
+            the error of the lookup.
+        errno: the number of the last attempt's error, or None.
+    """
+
+    def __init__(self, message: str = "", *, attempts: Sequence[Exception] = ()) -> None:
+        super().__init__(message)
+        self.attempts = tuple(attempts)
+        self.errno = getattr(self.attempts[-1], "errno", None) if self.attempts else None
+
+
+class ConnectionLost(NetioError, ConnectionError):
+    """The connection is gone, or a cut write has left it out of step.
+
+    Also the kernel's own ``ETIMEDOUT``: the peer did not acknowledge for minutes. That is a lost
+    connection, not a limit of netio.
+
+    Attributes:
+        errno: the kernel's error number, or None (a stream torn by a cut write).
+        done: bytes that are buffered and readable (a read), or that the kernel took (a write).
+        partial: on a bare socket the bytes that were consumed; on a stream ``b""``.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        errno: int | None = None,
+        done: int = 0,
+        partial: bytes = b"",
+    ) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.done = done
+        self.partial = partial
+
+
+class ConnectionReset(ConnectionLost, ConnectionResetError):
+    """The peer reset the connection (``ECONNRESET``)."""
+
+
+class BrokenPipe(ConnectionLost, BrokenPipeError):
+    """The peer has closed its end and takes no more bytes (``EPIPE``)."""
+
+
+class IncompleteRead(NetioError, asyncio.IncompleteReadError):
+    """The peer ended the stream before the read had what it asked for.
+
+    Attributes:
+        partial: a copy of the bytes that came. They are still readable, with `Stream.read_some`
+            for instance. (On a bare socket they are consumed, and are only here.)
+        expected: bytes the read needed, or None where that is open.
+    """
+
+    def __init__(
+        self, message: str = "", *, partial: bytes = b"", expected: int | None = None
+    ) -> None:
+        EOFError.__init__(self, message)
+        self.partial = partial
+        self.expected = expected
+
+
+class LimitExceeded(NetioError, asyncio.LimitOverrunError):
+    """A record is longer than the limit of the call. Nothing was discarded.
+
+    Call again with a larger limit, or take the bytes that are there with `Stream.read_some`.
+
+    Attributes:
+        limit: the limit that was exceeded, in bytes.
+        consumed: bytes that are buffered and readable.
+        partial: on a bare socket the bytes already taken out of it; on a stream ``b""``.
+    """
+
+    def __init__(
+        self, message: str = "", *, limit: int = 0, consumed: int = 0, partial: bytes = b""
+    ) -> None:
+        super().__init__(message, consumed)
+        self.limit = limit
+        self.partial = partial
+
+
+class StreamClosed(NetioError):
+    """The stream, or the direction asked for, was closed by this side."""
+
+
+class StreamBusy(NetioError):
+    """The stream can't do this now: another operation has it, or bytes of it are still buffered.
+
+    The stream is as usable as before.
+    """
+
+
+_LOST_CLASSES: Final[dict[int, type[ConnectionLost]]] = {
+    errno.ECONNRESET: ConnectionReset,
+    errno.EPIPE: BrokenPipe,
+}
+
+
+def connection_lost(error: OSError, what: str, *, done: int = 0) -> ConnectionLost:
+    """A fresh error for what the kernel said once, to be raised now and each time after."""
+    cls = _LOST_CLASSES.get(error.errno or 0, ConnectionLost)
+    reason = error.strerror or str(error) or type(error).__name__
+    lost = cls(f"{what}: {reason}", errno=error.errno, done=done)
+    lost.__cause__ = error
+    return lost

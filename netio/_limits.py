@@ -1,0 +1,258 @@
+"""Limits of an operation: the values that ``timeout=`` takes, and which of them fired.
+
+`Operation` is one operation in progress. It is made only where an operation has to wait: a hit
+on the buffer checks its ``timeout`` and reads no clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+import numbers
+from types import NoneType
+from typing import TYPE_CHECKING, Final, SupportsFloat
+
+from netio._defaults import DEFAULT, Default, DefaultType
+from netio._errors import Address, DeadlineExceeded, format_address
+from netio._readiness import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Deadline:
+    """A point in time that many calls share, as a value of ``timeout=``.
+
+    Points are `loop.time()` of the running loop. A `Deadline` never changes; to move the limit
+    of a stream, assign another one.
+
+        deadline = netio.Deadline.after(5)
+        header = await stream.read_exactly(16, timeout=deadline)
+        body = await stream.read_exactly(size, timeout=deadline)
+    """
+
+    __slots__ = ("_when",)
+
+    def __init__(self, when: float | None) -> None:
+        """The point `when`, a `loop.time()` in seconds; None or infinity mean "never"."""
+        self._when = math.inf if when is None else check_seconds(when, "when")
+
+    @classmethod
+    def after(cls, seconds: float | None) -> Deadline:
+        """The point `seconds` from now; None or infinity mean "never".
+
+        A negative number is a point in the past. Needs a running loop, whose clock it reads.
+        """
+        if seconds is None:
+            return cls(None)
+        seconds = check_seconds(seconds, "seconds")
+        return cls(asyncio.get_running_loop().time() + seconds)
+
+    @classmethod
+    def at(cls, when: float | None) -> Deadline:
+        """The point `when`, a `loop.time()` in seconds; None or infinity mean "never"."""
+        return cls(when)
+
+    @property
+    def when(self) -> float:
+        """The point, a `loop.time()` in seconds; infinity for "never"."""
+        return self._when
+
+    def remaining(self) -> float:
+        """Seconds until the point, by the running loop's clock; never negative."""
+        if self._when == math.inf:
+            return math.inf
+        return max(0.0, self._when - asyncio.get_running_loop().time())
+
+    def __eq__(self, other: object) -> bool:
+        return self._when == other._when if isinstance(other, Deadline) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((Deadline, self._when))
+
+    def __repr__(self) -> str:
+        return "Deadline(never)" if self._when == math.inf else f"Deadline(at={self._when:.3f})"
+
+
+#: What ``timeout=`` takes: left out, None, seconds, or a `Deadline`.
+Timeout = float | Deadline | None | DefaultType
+
+_TIMEOUT_CLASSES: Final = frozenset({int, float, NoneType, Deadline, Default})
+
+
+def check_seconds(value: SupportsFloat, name: str) -> float:
+    """`value` as a float; TypeError for what is not a number, ValueError for NaN (law 1)."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    seconds = as_float(value)
+    if math.isnan(seconds):
+        raise ValueError(f"{name} must not be NaN")
+    return seconds
+
+
+def as_float(seconds: SupportsFloat) -> float:
+    """`seconds` as a float; what is too large for one means no limit."""
+    try:
+        return float(seconds)
+    except OverflowError:
+        return math.inf if seconds > 0 else -math.inf  # type: ignore[operator]
+
+
+def check_timeout(timeout: object) -> None:
+    """Raise for what ``timeout=`` does not take; cheap, since it stands on every buffer hit."""
+    cls = timeout.__class__
+    if cls is float:
+        if timeout != timeout:
+            raise ValueError("timeout must not be NaN")
+    elif cls not in _TIMEOUT_CLASSES and not isinstance(timeout, Deadline):
+        if not isinstance(timeout, numbers.Real):
+            raise TypeError(
+                "timeout must be a number of seconds, None, a netio.Deadline, or left out, "
+                f"not {cls.__name__}"
+            )
+        check_seconds(timeout, "timeout")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Timeouts:
+    """The default limits of one connection; every field is seconds > 0, or None for no limit.
+
+    Immutable: vary one with ``dataclasses.replace``. Every default is finite, since a peer that
+    went away without a word would otherwise be waited for without end.
+
+    Attributes:
+        connect: all of connecting: the lookup and every attempt. 30 s is enough for a slow
+            lookup and two dead addresses (Go's http.DefaultTransport dials for 30 s).
+        resolve: the lookup of a name. 10 s is two tries of resolv.conf's default of 5 s.
+        attempt: one address. 10 s is a SYN and three retransmissions (after 1, 2 and 4 s,
+            RFC 6298), so that a dead address leaves time for the next one.
+        read: one read that names no limit of its own. 60 s, as nginx's client_body_timeout and
+            proxy_read_timeout.
+        write: one write that names no limit of its own. 60 s, as nginx's send_timeout.
+        close: saying goodbye, after which the connection is cut; None means 2.0 as well. A peer
+            owes us nothing at that point, and a plain TCP connection has nothing to wait for.
+    """
+
+    connect: float | None = 30.0
+    resolve: float | None = 10.0
+    attempt: float | None = 10.0
+    read: float | None = 60.0
+    write: float | None = 60.0
+    close: float | None = 2.0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            seconds = check_seconds(value, f"Timeouts.{field.name}")
+            if seconds <= 0:
+                raise ValueError(f"Timeouts.{field.name} must be more than 0 seconds, or None")
+            object.__setattr__(self, field.name, None if seconds == math.inf else seconds)
+
+
+_LIMIT_WORDS: Final = {
+    "call": "the limit of this call",
+    "deadline": "the deadline",
+    "read": "the connection's read limit",
+    "write": "the connection's write limit",
+    "connect": "the connect limit",
+    "resolve": "the limit of the lookup",
+    "attempt": "the limit of one attempt",
+}
+
+
+class Operation(Waiter):
+    """One operation in progress: what it is called, since when it runs and what bounds it.
+
+    `deadline` is the minimum of the call's own limit and of `fixed`, the deadline its connection
+    carries. Nothing here is a timer: the channel has one for all its waiters.
+    """
+
+    __slots__ = ("_kind", "_own", "expected", "name", "peer", "size", "started")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        size: object = None,
+        peer: Address = None,
+        expected: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.size = size
+        self.peer = peer
+        self.expected = expected
+        self.started = 0.0
+        self._own = math.inf
+        self._kind = "call"
+
+    def start(
+        self,
+        now: float,
+        timeout: Timeout,
+        *,
+        default: float | None,
+        kind: str,
+        fixed: float = math.inf,
+    ) -> None:
+        """Count from `now`: `timeout`, or `default` (a limit called `kind`) where left out."""
+        self.started = now
+        self._kind = "call"
+        if timeout is DEFAULT:
+            self._kind = kind
+            timeout = default
+        if timeout is None:
+            self._own = math.inf
+        elif isinstance(timeout, Deadline):
+            self._own = timeout.when
+            self._kind = "deadline"
+        else:
+            self._own = now + as_float(timeout)
+        self.deadline = self._own if self._own <= fixed else fixed
+
+    def bound(self, fixed: float) -> None:
+        """Another deadline of the connection, for an operation that may already wait (law 7)."""
+        self.deadline = min(self._own, fixed)
+
+    @property
+    def text(self) -> str:
+        """The operation as an error names it, for instance ``read_exactly(16)``."""
+        return self.name if self.size is None else f"{self.name}({self.size})"
+
+    def __str__(self) -> str:
+        way = "to" if self.name.startswith(("write", "connect")) else "from"
+        return f"{self.text} {way} {format_address(self.peer)}"
+
+    def exceeded(
+        self, now: float, progress: str, *, done: int = 0, attempts: Sequence[Exception] = ()
+    ) -> DeadlineExceeded:
+        """The error that says which limit fired, during what, with whom, and how far it got."""
+        kind = self._kind if self._own <= self.deadline else "deadline"
+        seconds = max(0.0, self.deadline - self.started)
+        elapsed = now - self.started
+        return DeadlineExceeded(
+            f"{self}: {_LIMIT_WORDS[kind]} ({seconds:.3g} s) was reached after "
+            f"{elapsed:.3f} s; {progress}",
+            limit=kind,
+            operation=self.text,
+            seconds=seconds,
+            elapsed=elapsed,
+            peer=self.peer,
+            done=done,
+            expected=self.expected,
+            attempts=attempts,
+        )
+
+    def mark(self, error: asyncio.CancelledError, *, done: int = 0, partial: bytes = b"") -> None:
+        """Leave on a cancellation what it cut, for the scope or the program that meets it."""
+        if not hasattr(error, "operation"):
+            error.__dict__.update(
+                operation=self.text,
+                peer=self.peer,
+                done=done,
+                expected=self.expected,
+                partial=partial,
+            )

@@ -1,0 +1,280 @@
+"""The writing side of a stream: whose turn it is, what the kernel has taken, what was cut.
+
+There is no write buffer: a write returns when the kernel has every byte. Writers queue in the
+order of their calls, each with its own limit. One that is cut says how many of its bytes the
+kernel took; if these are some and not all, the two sides are out of step, and the stream refuses
+further writes (law 13).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from netio._defaults import (
+    BUFFERS_PER_SEND,
+    BYTES_PER_TURN,
+    LAST_LOOK_BYTES,
+    OPERATIONS_PER_TURN,
+)
+from netio._errors import ConnectionLost, StreamClosed, connection_lost
+from netio._limits import Operation, Timeouts
+from netio._receiving import COST_SHIFT, Receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from netio._channel import Channel
+    from netio._limits import Timeout
+
+
+class Outgoing(Operation):
+    """One write in progress: what the kernel has not taken yet."""
+
+    __slots__ = ("_channel", "_views", "done", "error", "full", "total")
+
+    def __init__(
+        self, name: str, channel: Channel, views: Iterable[memoryview], *, total: int, done: int = 0
+    ) -> None:
+        super().__init__(name, size=total, peer=channel.peer, expected=total)
+        self._channel = channel
+        self._views = deque(views)
+        self.total = total
+        self.done = 0
+        self.error: OSError | None = None
+        self.full = done > 0  # the kernel did not take all it was offered: it would likely block
+        self._advance(done)
+
+    def attempt(self) -> bool:
+        """Offer what is left, once; True: it is all taken, or can't be."""
+        views = self._views
+        try:
+            if len(views) == 1:
+                offered = views[0][:BYTES_PER_TURN]
+                sent = self._channel.send(offered)
+                self.full = sent is None or sent < len(offered)
+            else:
+                sent = self._channel.send_many(list(islice(views, BUFFERS_PER_SEND)))
+                self.full = sent is None
+        except OSError as error:
+            self.error = error
+            return True
+        if sent:
+            self._advance(sent)
+        return self.done == self.total
+
+    def _advance(self, sent: int) -> None:
+        self.done += sent
+        views = self._views
+        while sent:
+            first = views[0]
+            if sent < len(first):
+                views[0] = first[sent:]
+                return
+            sent -= len(first)
+            views.popleft()
+
+    def forget(self) -> None:
+        """Let go of the caller's memory, also while an error with this frame is alive."""
+        for view in self._views:
+            view.release()
+        self._views.clear()
+
+    def progress(self) -> str:
+        """How far it got, for errors."""
+        if not self.done:
+            return f"none of {self.total} bytes was sent"
+        rest = "" if self.done == self.total else ", so the stream refuses further writes"
+        return f"the kernel took {self.done} of {self.total} bytes{rest}"
+
+
+class Sender:
+    """Writes for one stream, in the order of the calls."""
+
+    __slots__ = (
+        "_credit",
+        "_current",
+        "_queue",
+        "_receiver",
+        "_torn",
+        "bytes_sent",
+        "channel",
+        "ended",
+        "fixed",
+        "timeouts",
+    )
+
+    def __init__(self, channel: Channel, receiver: Receiver, timeouts: Timeouts) -> None:
+        self.channel = channel
+        self.timeouts = timeouts
+        self.bytes_sent = 0
+        self.fixed = math.inf  # the connection's own deadline for writes
+        self.ended = False  # this side said that nothing follows
+        self._receiver = receiver  # which keeps the failure that both directions share
+        self._torn: str | None = None
+        self._current: Outgoing | None = None
+        self._queue: deque[Outgoing] = deque()
+        self._credit = OPERATIONS_PER_TURN
+
+    @property
+    def busy(self) -> bool:
+        """Whether a write is in progress."""
+        return self._current is not None
+
+    def quick(self, data: bytes | memoryview) -> int:
+        """Offer `data` to the kernel if nothing stands in the way: how many bytes it took."""
+        channel = self.channel
+        if (
+            self._current is not None
+            or self._credit <= 0
+            or self.ended
+            or self._torn is not None
+            or channel.closed
+            or asyncio.get_running_loop() is not channel.loop
+        ):
+            return 0
+        try:
+            sent = channel.send(data) or 0
+        except OSError as error:
+            # Kept here, since the kernel says it only once; the slow way raises it.
+            self._receiver.failure = self._receiver.failure or error
+            return 0
+        self._credit -= 1 + (sent >> COST_SHIFT)
+        self.bytes_sent += sent
+        return sent
+
+    async def write(
+        self, name: str, views: list[memoryview], total: int, timeout: Timeout, *, done: int = 0
+    ) -> None:
+        """Send what `quick` has left of `views`, in turn."""
+        outgoing = Outgoing(name, self.channel, views, total=total, done=done)
+        try:
+            self._check(outgoing)
+            now = self.channel.loop.time()
+            outgoing.start(
+                now, timeout, default=self.timeouts.write, kind="write", fixed=self.fixed
+            )
+            await self._take_turn(outgoing)
+            try:
+                await self._send(outgoing)
+            finally:
+                self.bytes_sent += outgoing.done - done
+                self._pass_on()
+        except asyncio.CancelledError as cancelled:
+            outgoing.mark(cancelled, done=outgoing.done)
+            raise
+        finally:
+            if 0 < outgoing.done < total:
+                self._torn = f"an earlier {outgoing.text} was cut after {outgoing.done} bytes"
+            outgoing.forget()
+
+    async def end(self, timeout: Timeout) -> None:
+        """Say that nothing follows, once the writes before are through."""
+        outgoing = Outgoing("write_eof", self.channel, (), total=0)
+        outgoing.size = None
+        if self.ended and not self.channel.closed:
+            return
+        self._check(outgoing)
+        now = self.channel.loop.time()
+        outgoing.start(now, timeout, default=self.timeouts.write, kind="write", fixed=self.fixed)
+        await self._take_turn(outgoing)
+        try:
+            self._check(outgoing)
+            self.channel.shut_down_writing()
+            self.ended = True
+        except OSError as error:
+            raise self._lost(outgoing, error) from error
+        finally:
+            self._pass_on()
+
+    def set_fixed(self, when: float) -> None:
+        """The connection's own deadline was moved: writes that wait obey (law 7)."""
+        self.fixed = when
+        waiting = list(self._queue) if self._current is None else [self._current, *self._queue]
+        for outgoing in waiting:
+            outgoing.bound(when)
+            self.channel.rearm(outgoing)
+
+    async def _take_turn(self, outgoing: Outgoing) -> None:
+        """Wait until the writes before are through; whoever is cut here has sent nothing."""
+        if self._current is None:
+            self._current = outgoing
+            return
+        self._queue.append(outgoing)
+        try:
+            while self._current is not outgoing:
+                now = self.channel.loop.time()
+                if outgoing.deadline <= now:
+                    raise outgoing.exceeded(now, "it was still waiting for an earlier write")
+                await self.channel.park(outgoing)
+                self._credit = OPERATIONS_PER_TURN
+                if self.channel.closed:
+                    raise StreamClosed(f"{outgoing}: the stream was closed by this side")
+        except BaseException:
+            if self._current is outgoing:
+                self._pass_on()
+            else:
+                self._queue.remove(outgoing)
+            raise
+
+    def _pass_on(self) -> None:
+        self._current = self._queue.popleft() if self._queue else None
+        if self._current is not None:
+            self._current.wake()
+
+    async def _send(self, outgoing: Outgoing) -> None:
+        """Offer, wait, offer again, until all is taken. The turn is this write's."""
+        channel = self.channel
+        if self._credit <= 0:
+            self._credit = OPERATIONS_PER_TURN
+            await asyncio.sleep(0)  # law 35
+        self._check(outgoing)
+        likely = not outgoing.full
+        while outgoing.done < outgoing.total:
+            now = channel.loop.time()
+            expired = outgoing.deadline <= now
+            if likely or expired:
+                likely = False
+                self._offer(outgoing, LAST_LOOK_BYTES if expired else BYTES_PER_TURN)
+                if outgoing.done == outgoing.total:
+                    return
+                if outgoing.error is None and expired:
+                    raise outgoing.exceeded(now, outgoing.progress(), done=outgoing.done)
+            if outgoing.error is None:
+                await channel.wait_writable(outgoing)
+                self._credit = OPERATIONS_PER_TURN
+            if outgoing.done == outgoing.total:
+                return
+            if channel.closed:
+                raise StreamClosed(f"{outgoing}: the stream was closed; {outgoing.progress()}")
+            if outgoing.error is not None:
+                raise self._lost(outgoing, outgoing.error)
+
+    def _offer(self, outgoing: Outgoing, most: int) -> None:
+        """Attempt until all is taken, the kernel is full, or `most` bytes went (law 35)."""
+        before = outgoing.done
+        while not outgoing.attempt() and not outgoing.full and outgoing.done - before < most:
+            pass
+        self._credit -= 1 + ((outgoing.done - before) >> COST_SHIFT)
+
+    def _check(self, outgoing: Outgoing) -> None:
+        """Refuse what can't be written any more, before any I/O."""
+        if asyncio.get_running_loop() is not self.channel.loop:
+            raise RuntimeError(f"{outgoing.name}: the stream belongs to another event loop")
+        if self.channel.closed:
+            raise StreamClosed(f"{outgoing}: the stream was closed by this side")
+        if self.ended:
+            raise StreamClosed(f"{outgoing}: write_eof has closed this direction")
+        if self._torn is not None:
+            raise ConnectionLost(f"{outgoing}: the stream is out of step, {self._torn}")
+        if self._receiver.failure is not None:
+            raise self._lost(outgoing, self._receiver.failure)
+
+    def _lost(self, outgoing: Outgoing, error: OSError) -> ConnectionLost:
+        """The error for a failure, which is kept for both directions (law 29)."""
+        self._receiver.failure = self._receiver.failure or error
+        what = f"{outgoing} ({outgoing.progress()})"
+        return connection_lost(self._receiver.failure, what, done=outgoing.done)

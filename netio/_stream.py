@@ -1,0 +1,539 @@
+"""Stream: bytes in both directions over any channel, each operation under its limits.
+
+This room holds the public contract. Reading is done in ``_receiving.py``, writing in
+``_sending.py``; both stand on a channel. The laws the docstrings name are in ``docs/laws.md``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import warnings
+from typing import TYPE_CHECKING, Self
+
+from netio._arguments import check_count, check_separators, readable_view, writable_view
+from netio._channel import SocketChannel, SocketView
+from netio._defaults import DEFAULT, READ_BYTES, DefaultType
+from netio._errors import StreamBusy, StreamClosed, format_address
+from netio._limits import Deadline, Timeouts, check_timeout
+from netio._receiving import Receiver
+from netio._sending import Sender
+
+if TYPE_CHECKING:
+    import socket as sockets
+    from collections.abc import Awaitable, Callable, Iterable
+    from types import TracebackType
+
+    from netio._arguments import Buffer
+    from netio._channel import Channel
+    from netio._errors import Address
+    from netio._limits import Timeout
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class StreamStatistics:
+    """A snapshot of what a stream has done.
+
+    Attributes:
+        bytes_received: bytes taken from the connection, buffered ones included.
+        bytes_sent: bytes the kernel has taken.
+        buffered: bytes received and not yet read.
+    """
+
+    bytes_received: int
+    bytes_sent: int
+    buffered: int
+
+
+class StreamIterator:
+    """Reads again and again until a read returns ``b""``: what `lines` and `chunks` return.
+
+    A class, not an async generator: it holds nothing open, and can be left at any point.
+    """
+
+    __slots__ = ("_keep", "_read")
+
+    def __init__(self, read: Callable[[], Awaitable[bytes]], *, keep: bool = True) -> None:
+        self._read = read
+        self._keep = keep
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await self._read()
+        if not data:
+            raise StopAsyncIteration
+        return data if self._keep else data.removesuffix(b"\n")
+
+
+class Stream:
+    """A connection: reads and writes of bytes, each of which ends within its limits.
+
+    Made by `connect_tcp`, `open_stream`, `stream_pair`, and by servers for their handlers. An
+    async context manager that closes on leaving. It belongs to the event loop it was made in.
+
+    Every waiting method takes ``timeout``: seconds for this call as a whole, a `Deadline` shared
+    by several calls, None for no limit of its own, or left out for the connection's default in
+    `timeouts`. Zero or less takes what is there now. What is there wins over a limit that has
+    passed (law 9).
+
+    One read at a time; writes queue. Bytes are lost by no order of data, limit, cancellation, end
+    and reset (law 10).
+    """
+
+    __slots__ = ("__weakref__", "_channel", "_deadlines", "_receiver", "_sender", "_timeouts")
+
+    def __init__(self, channel: Channel, *, timeouts: Timeouts, limit: int) -> None:
+        if not isinstance(timeouts, Timeouts):
+            raise TypeError(f"timeouts must be netio.Timeouts, not {type(timeouts).__name__}")
+        self._channel = channel
+        self._timeouts = timeouts
+        self._receiver = Receiver(channel, timeouts, check_count(limit, "limit", at_least=1))
+        self._sender = Sender(channel, self._receiver, timeouts)
+        self._deadlines: dict[str, Deadline] = {}
+
+    # Reading
+
+    async def read_exactly(self, n: int, *, timeout: Timeout = DEFAULT) -> bytes:
+        """Read exactly `n` bytes.
+
+        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.read``.
+
+        Returns: the bytes; ``b""`` for ``n=0``.
+
+        Raises:
+            DeadlineExceeded: a limit was reached first. Nothing is consumed: what came stays
+                readable, and the stream is usable as before.
+            IncompleteRead: the peer ended the stream first. What came stays readable.
+            ConnectionLost: the connection failed first. What came stays readable.
+            StreamBusy, StreamClosed, ValueError, TypeError: before any I/O; nothing changes.
+
+        Cancellation: nothing is consumed; what came is kept, and the call may be repeated.
+        """
+        check_timeout(timeout)
+        data = self._receiver.hit(n)
+        if data is None:
+            data = await self._receiver.exactly(check_count(n, "n"), timeout)
+        return data
+
+    async def read_until(
+        self,
+        separator: bytes | tuple[bytes, ...],
+        *,
+        limit: int | DefaultType = DEFAULT,
+        keep: bool = True,
+        timeout: Timeout = DEFAULT,
+    ) -> bytes:
+        """Read up to and including a separator.
+
+        `separator`: bytes, or a tuple of several; the earliest end wins, then the shorter one.
+        `limit`: the longest record in bytes, its separator included; left out, the stream's.
+        `keep`: False leaves the separator out of the result (it is consumed all the same).
+        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.read``.
+
+        Returns: the record.
+
+        Raises:
+            LimitExceeded: no record ends within `limit` bytes. Nothing is discarded: it stays
+                readable, with a larger limit for instance.
+            DeadlineExceeded: a limit was reached first. What came stays readable.
+            IncompleteRead: the peer ended the stream first. What came stays readable.
+            ConnectionLost: the connection failed first. What came stays readable.
+            StreamBusy, StreamClosed, ValueError, TypeError: before any I/O; nothing changes.
+
+        Cancellation: nothing is consumed; what came is kept, and the call may be repeated. The
+        next search begins anew, with what is there.
+        """
+        check_timeout(timeout)
+        separators = check_separators(separator)
+        bound = self._receiver.limit if limit is DEFAULT else check_count(limit, "limit")
+        shortest = min(map(len, separators))
+        if bound < shortest:
+            raise ValueError(f"limit ({bound}) is smaller than the separator ({shortest} bytes)")
+        return await self._receiver.record(
+            "read_until", separators, timeout, limit=bound, keep=keep, last_may_lack_it=False
+        )
+
+    async def read_line(
+        self,
+        *,
+        limit: int | DefaultType = DEFAULT,
+        keep: bool = True,
+        timeout: Timeout = DEFAULT,
+    ) -> bytes:
+        r"""Read a line, up to and including ``\n``.
+
+        `limit`: the longest line in bytes, its ``\n`` included; left out, the stream's.
+        `keep`: False leaves the ``\n`` out of the result (an ``\r`` before it stays).
+        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.read``.
+
+        Returns: the line. The last one before the end of the stream may lack its ``\n``; at the
+        end ``b""``. (With ``keep=False`` an empty line is ``b""`` too; `lines` tells them apart.)
+
+        Raises:
+            LimitExceeded: the line is longer than `limit`. Nothing is discarded: it stays
+                readable, with a larger limit for instance.
+            DeadlineExceeded: a limit was reached first. What came stays readable.
+            ConnectionLost: the connection failed first. What came stays readable.
+            StreamBusy, StreamClosed, ValueError, TypeError: before any I/O; nothing changes.
+
+        Cancellation: nothing is consumed; what came is kept, and the call may be repeated.
+        """
+        check_timeout(timeout)
+        receiver = self._receiver
+        if limit is DEFAULT:
+            line = receiver.hit_line()
+            if line is not None:
+                return line if keep else line[:-1]
+            limit = receiver.limit
+        else:
+            limit = check_count(limit, "limit", at_least=1)
+        return await receiver.record(
+            "read_line", (b"\n",), timeout, limit=limit, keep=keep, last_may_lack_it=True
+        )
+
+    async def read_some(self, max_bytes: int = READ_BYTES, *, timeout: Timeout = DEFAULT) -> bytes:
+        """Read what is there, or what comes first, up to `max_bytes` bytes (at least 1).
+
+        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.read``.
+
+        Returns: at least one byte; ``b""`` at the end of the stream.
+
+        Raises:
+            DeadlineExceeded: nothing came before a limit. The stream is usable as before.
+            ConnectionLost: the connection failed, and everything that came was read before.
+            StreamBusy, StreamClosed, ValueError, TypeError: before any I/O; nothing changes.
+
+        Cancellation: nothing is consumed; what came is kept, and the call may be repeated.
+        """
+        check_timeout(timeout)
+        receiver = self._receiver
+        most = check_count(max_bytes, "max_bytes", at_least=1)
+        data = receiver.hit(min(most, len(receiver.buffer)))
+        return await receiver.some(most, timeout) if data is None else data
+
+    async def read_into(self, buffer: Buffer, *, timeout: Timeout = DEFAULT) -> int:
+        """Fill `buffer`, a writable and contiguous one (``bytearray``, ``memoryview`` ...).
+
+        Large ones are filled by the kernel directly. Don't touch the buffer before the call ends.
+        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.read``.
+
+        Returns: the size of the buffer in bytes.
+
+        Raises:
+            DeadlineExceeded: a limit was reached first. Nothing is consumed: what came stays
+                readable (the contents of `buffer` are undefined).
+            IncompleteRead: the peer ended the stream first. What came stays readable.
+            ConnectionLost: the connection failed first. What came stays readable.
+            StreamBusy, StreamClosed, ValueError, TypeError: before any I/O; nothing changes.
+
+        Cancellation: nothing is consumed; what came is kept, and the call may be repeated.
+        """
+        check_timeout(timeout)
+        with writable_view(buffer) as view:
+            size = len(view)
+            data = self._receiver.hit(size)
+            if data is None:
+                await self._receiver.into(view, timeout)
+            else:
+                view[:] = data
+        return size
+
+    async def read_all(self, *, limit: int, timeout: Timeout = DEFAULT) -> bytes:
+        """Read everything until the peer ends the stream, if that is at most `limit` bytes.
+
+        `timeout`: seconds for all of it, a `Deadline`, None for no limit, left out for
+        ``timeouts.read``.
+
+        Returns: the bytes; ``b""`` where none are left.
+
+        Raises:
+            LimitExceeded: there is more than `limit`. Nothing is discarded: it stays readable.
+            DeadlineExceeded: a limit was reached first. What came stays readable.
+            ConnectionLost: the connection failed first. What came stays readable.
+            StreamBusy, StreamClosed, ValueError, TypeError: before any I/O; nothing changes.
+
+        Cancellation: nothing is consumed; what came is kept, and the call may be repeated.
+        """
+        check_timeout(timeout)
+        return await self._receiver.everything(check_count(limit, "limit"), timeout)
+
+    def lines(
+        self,
+        *,
+        limit: int | DefaultType = DEFAULT,
+        keep: bool = True,
+        timeout: Timeout = DEFAULT,
+    ) -> StreamIterator:
+        """Iterate over the lines, each read as by `read_line`, until the end of the stream.
+
+        `limit` is the longest line in bytes. `timeout` holds for each line: seconds, a
+        `Deadline`, None for no limit, left out for ``timeouts.read``. An error ends the
+        iteration and leaves the stream as `read_line` does; it may be iterated again.
+        """
+        check_timeout(timeout)
+        if limit is not DEFAULT:
+            check_count(limit, "limit", at_least=1)
+        # Read with the newline, without which an empty line and the end look the same.
+        read = functools.partial(self.read_line, limit=limit, timeout=timeout)
+        return StreamIterator(read, keep=keep)
+
+    def chunks(self, max_bytes: int = READ_BYTES, *, timeout: Timeout = DEFAULT) -> StreamIterator:
+        """Iterate over whatever comes, each read as by `read_some`, until the end of the stream.
+
+        `max_bytes` bounds each chunk, in bytes. `timeout` holds for each one: seconds, a `Deadline`, None
+        for no limit, left out for ``timeouts.read``.
+        """
+        check_timeout(timeout)
+        most = check_count(max_bytes, "max_bytes", at_least=1)
+        return StreamIterator(functools.partial(self.read_some, most, timeout=timeout))
+
+    def peek(self) -> bytes:
+        """A copy of the bytes that are buffered; nothing is consumed, and nothing is asked for."""
+        return self._receiver.buffer.peek()
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes are buffered: received, and not read yet."""
+        return len(self._receiver.buffer)
+
+    # Writing
+
+    async def write(self, data: Buffer, *, timeout: Timeout = DEFAULT) -> None:
+        """Write all of `data` (any contiguous buffer); the kernel has it when this returns.
+
+        There is no hidden buffer and nothing to drain. Writes of several tasks queue in the order
+        of their calls. `data` may be changed as soon as this returns (law 33).
+        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.write``; the
+        time spent queueing counts.
+
+        Raises:
+            DeadlineExceeded: a limit was reached first. Its `done` says how many bytes the kernel
+                took. If none, the stream stays usable; else further writes raise
+                `ConnectionLost` (law 13). Reading goes on in any case.
+            ConnectionLost: the connection failed, or an earlier write was cut. What the peer has
+                sent stays readable.
+            StreamClosed: closed, or after `write_eof`. TypeError, ValueError: nothing is sent.
+
+        Cancellation: as for DeadlineExceeded; the ``CancelledError`` has the same `done`. A write
+        that still waited its turn has sent nothing, and the stream stays usable.
+        """
+        check_timeout(timeout)
+        if data.__class__ is bytes:
+            done = self._sender.quick(data)
+            if done < len(data) or not data:
+                views = [memoryview(data)]
+                await self._sender.write("write", views, len(data), timeout, done=done)
+            return
+        with readable_view(data, "data") as view:
+            total = len(view)
+            done = self._sender.quick(view)
+            if done < total or not total:
+                await self._sender.write("write", [view], total, timeout, done=done)
+
+    async def write_many(self, buffers: Iterable[Buffer], *, timeout: Timeout = DEFAULT) -> None:
+        """Write several buffers as one: nothing comes between them, and few system calls are made.
+
+        `timeout`: seconds for all of them, a `Deadline`, None for no limit, left out for
+        ``timeouts.write``.
+
+        Raises:
+            DeadlineExceeded, ConnectionLost, StreamClosed, TypeError, ValueError: as for `write`,
+                with `done` counting over all buffers; the stream stays usable as said there.
+
+        Cancellation: as for `write`.
+        """
+        check_timeout(timeout)
+        views = [readable_view(buffer, "buffers") for buffer in buffers]
+        total = sum(map(len, views))
+        if total <= READ_BYTES:
+            # Joining this little costs less than the kernel's work on a list.
+            await self.write(b"".join(views), timeout=timeout)
+            return
+        await self._sender.write("write_many", [v for v in views if len(v)], total, timeout)
+
+    async def write_eof(self, *, timeout: Timeout = DEFAULT) -> None:
+        """Tell the peer that no more bytes follow; reading goes on. May be repeated.
+
+        `timeout`: seconds to wait for writes in progress, a `Deadline`, None for no limit, left
+        out for ``timeouts.write``.
+
+        Raises:
+            DeadlineExceeded: earlier writes took too long. Nothing is sent, the stream is usable.
+            ConnectionLost: the connection failed, or an earlier write was cut, so that the peer
+                would take a part for the whole. What the peer has sent stays readable.
+            StreamClosed: the stream was closed.
+
+        Cancellation: nothing is sent, and the stream is usable as before.
+        """
+        check_timeout(timeout)
+        await self._sender.end(timeout)
+
+    # The end
+
+    async def aclose(self, *, timeout: Timeout = DEFAULT) -> None:
+        """Close: say goodbye, then release the socket. May be repeated.
+
+        Waits for nothing of the peer's. Operations of other tasks that wait on the stream end
+        with `StreamClosed`. Bytes not read are gone.
+        `timeout`: seconds for the goodbye, a `Deadline`, None or left out for ``timeouts.close``;
+        over plain TCP a goodbye does not wait.
+
+        Raises: nothing for what a peer does. The stream is closed in any case; nothing is kept.
+
+        Cancellation: the socket is released before this returns, whatever happens (law 23).
+        """
+        check_timeout(timeout)
+        self._end()
+        self._channel.close()
+
+    def abort(self) -> None:
+        """Cut the connection at once: over TCP the peer sees a reset. May be repeated."""
+        self._end()
+        self._channel.abort()
+
+    def detach(self) -> sockets.socket:
+        """Give the non-blocking socket to other code; the stream is closed without closing it.
+
+        Raises:
+            StreamBusy: bytes are buffered (read them first: `buffered` says how many), or a write
+                is in progress. Nothing changes.
+            StreamClosed: it was closed before.
+            TypeError: the stream does not stand on a socket.
+
+        A read that waits in another task ends with `StreamClosed`.
+        """
+        channel = self._channel
+        if channel.closed:
+            raise StreamClosed("detach: the stream was closed by this side")
+        if not isinstance(channel, SocketChannel):
+            raise TypeError("detach: this stream does not stand on a socket")
+        if self.buffered:
+            raise StreamBusy(f"detach: {self.buffered} bytes are buffered; read them first")
+        if self._sender.busy:
+            raise StreamBusy("detach: a write is in progress")
+        self._end()
+        return channel.detach()
+
+    def _end(self) -> None:
+        """Nothing is buffered from here on, so that no read finds anything."""
+        if not self._channel.closed:
+            self._receiver.buffer.clear()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        channel = getattr(self, "_channel", None)
+        if channel is not None and not channel.closed:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            channel.abandon()
+
+    # Limits
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The default limits of this connection. Assigning applies to calls that begin later."""
+        return self._timeouts
+
+    @timeouts.setter
+    def timeouts(self, timeouts: Timeouts) -> None:
+        if not isinstance(timeouts, Timeouts):
+            raise TypeError(f"timeouts must be netio.Timeouts, not {type(timeouts).__name__}")
+        self._timeouts = self._receiver.timeouts = self._sender.timeouts = timeouts
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """A point in time for all reads and writes of this stream, or None.
+
+        As in Go: it holds for every operation until it is changed. Assigning applies to an
+        operation that waits already, and a later point revives a stream whose deadline passed.
+        """
+        return self._deadlines.get("deadline")
+
+    @deadline.setter
+    def deadline(self, deadline: Deadline | None) -> None:
+        self._set_deadline("deadline", deadline)
+
+    @property
+    def read_deadline(self) -> Deadline | None:
+        """As `deadline`, for reads only; the earlier one of the two holds. None: no such point."""
+        return self._deadlines.get("read_deadline")
+
+    @read_deadline.setter
+    def read_deadline(self, deadline: Deadline | None) -> None:
+        self._set_deadline("read_deadline", deadline)
+
+    @property
+    def write_deadline(self) -> Deadline | None:
+        """As `deadline`, for writes only; the earlier one of the two holds. None: no such point."""
+        return self._deadlines.get("write_deadline")
+
+    @write_deadline.setter
+    def write_deadline(self, deadline: Deadline | None) -> None:
+        self._set_deadline("write_deadline", deadline)
+
+    def _set_deadline(self, name: str, deadline: Deadline | None) -> None:
+        if deadline is None:
+            self._deadlines.pop(name, None)
+        elif isinstance(deadline, Deadline):
+            self._deadlines[name] = deadline
+        else:
+            raise TypeError(f"{name} must be a netio.Deadline or None, not {deadline!r}")
+        self._receiver.set_fixed(self._earliest("deadline", "read_deadline"))
+        self._sender.set_fixed(self._earliest("deadline", "write_deadline"))
+
+    def _earliest(self, *names: str) -> float:
+        return min(
+            (self._deadlines[n].when for n in names if n in self._deadlines), default=math.inf
+        )
+
+    # What it is
+
+    @property
+    def peer(self) -> Address:
+        """The other side's address, also after the stream was closed; None where it has none."""
+        return self._channel.peer
+
+    @property
+    def local(self) -> Address:
+        """This side's address; None where it has none, and once the stream was closed."""
+        return self._channel.local
+
+    @property
+    def closed(self) -> bool:
+        """Whether this side has closed the stream."""
+        return self._channel.closed
+
+    @property
+    def socket(self) -> SocketView:
+        """The socket's options, names and ``fileno``; the socket itself stays the stream's.
+
+        Raises:
+            TypeError: the stream does not stand on a socket.
+        """
+        if not isinstance(self._channel, SocketChannel):
+            raise TypeError("this stream does not stand on a socket")
+        return SocketView(self._channel.sock)
+
+    def statistics(self) -> StreamStatistics:
+        """A snapshot of the stream's counters, also after it was closed."""
+        return StreamStatistics(
+            bytes_received=self._receiver.bytes_received,
+            bytes_sent=self._sender.bytes_sent,
+            buffered=self.buffered,
+        )
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<netio.Stream {state} peer={format_address(self.peer)}>"

@@ -1,0 +1,293 @@
+"""How every test runs: on which loop, with which seed, for how long, and leaving nothing behind."""
+
+import asyncio
+import contextlib
+import gc
+import io
+import os
+import random
+import shutil
+import signal
+import sys
+import typing
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_timeout
+from hypothesis import settings
+from pytest_asyncio import is_async_test
+
+HERE = Path(__file__).parent
+LOOP_VARIANTS = ("stock", "debug", "eager", "uvloop")
+# What ends in the tick of the test's end may take a few more ticks, and on a busy machine a moment,
+# to be gone: asyncio's transports close in a callback. Waited for only when something is left.
+SETTLE_S = 0.25
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+Phase = Generator[None, None, None]  # a wrapper of one phase of a test
+failed = pytest.StashKey[bool]()
+
+collect_ignore = ["benchmarks"]
+
+settings.register_profile("dev", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("netio")
+    group.addoption(
+        "--loop",
+        choices=LOOP_VARIANTS,
+        default="stock",
+        help="the event loop that every test runs on (default: stock)",
+    )
+    group.addoption(
+        "--foreign-required",
+        action="store_true",
+        help="fail, instead of skip, a test of tests/foreign whose program is not installed",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before hypothesis takes its seed, and pytest-asyncio its mode
+def pytest_configure(config: pytest.Config) -> None:
+    # Complains now, and not in every test, when there is no such loop. The first uvloop opens
+    # descriptors for the whole process: before the first test, so that it is not blamed for them.
+    loop_factory_of(config.getoption("--loop"))().close()
+    if config.getoption("--loop") == "debug":
+        # pytest-asyncio tells its runner, which tells the loop that our factory made.
+        config.option.asyncio_debug = True
+    if config.option.hypothesis_seed is None and not settings().derandomize:
+        config.option.hypothesis_seed = str(random.randrange(2**32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    seed = config.option.hypothesis_seed
+    how = "derandomized" if seed is None else f"repeat with --hypothesis-seed={seed}"
+    return f"netio: loop {config.getoption('--loop')}; random tests: {how}"
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    if exitstatus != pytest.ExitCode.OK:  # with -q there was no header
+        terminalreporter.write_line(pytest_report_header(config))
+
+
+# The loop. ------------------------------------------------------------------------------------
+
+
+def loop_factory_of(variant: str) -> LoopFactory:
+    if variant == "debug":
+        return new_debug_loop
+    if variant == "eager":
+        if sys.version_info < (3, 12):
+            raise pytest.UsageError("--loop=eager: asyncio has eager tasks since Python 3.12")
+        return new_eager_loop
+    if variant == "uvloop":
+        try:
+            import uvloop
+        except ImportError:
+            raise pytest.UsageError("--loop=uvloop: pip install --group loops") from None
+        return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+def new_debug_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_debug(True)
+    return loop
+
+
+def new_eager_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config) -> dict[str, LoopFactory]:
+    variant = config.getoption("--loop")
+    return {variant: loop_factory_of(variant)}
+
+
+@pytest.fixture(scope="session")
+def loop_variant(pytestconfig: pytest.Config) -> str:
+    """The value of `--loop`."""
+    return pytestconfig.getoption("--loop")
+
+
+@pytest.fixture(scope="session")
+def loop_factory(loop_variant: str) -> LoopFactory:
+    """For a test that is no coroutine: `with asyncio.Runner(loop_factory=loop_factory)`."""
+    return loop_factory_of(loop_variant)
+
+
+# Hanging. -------------------------------------------------------------------------------------
+
+
+class Hung(KeyboardInterrupt):
+    """Raised in a test whose time is over.
+
+    A loop lets no other exception out of its callbacks than this kind and SystemExit: what
+    pytest-timeout raises itself is only logged by uvloop, and the test goes on hanging.
+    """
+
+
+def pytest_timeout_set_timer(
+    item: pytest.Item, settings: pytest_timeout.Settings
+) -> typing.Literal[True] | None:
+    if not hasattr(signal, "SIGALRM"):
+        return None  # pytest-timeout has another way
+
+    def time_is_over(signum: int, frame: object) -> None:
+        raise Hung(f"hangs: not over after {settings.timeout} seconds\n{stacks_of_tasks()}")
+
+    signal.signal(signal.SIGALRM, time_is_over)
+    signal.setitimer(signal.ITIMER_REAL, settings.timeout)
+    return True
+
+
+def pytest_timeout_cancel_timer(item: pytest.Item) -> typing.Literal[True] | None:
+    if not hasattr(signal, "SIGALRM"):
+        return None
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return True
+
+
+def stacks_of_tasks() -> str:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return ""
+    text = io.StringIO()
+    for task in asyncio.all_tasks(loop):
+        task.print_stack(file=text)
+    return text.getvalue()
+
+
+@contextlib.contextmanager
+def hung_is_failed() -> Iterator[None]:
+    try:
+        yield
+    except Hung as hung:  # which would stop pytest, as ^C does
+        pytest.fail(str(hung))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Phase:
+    require_programs(item)
+    with hung_is_failed():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Phase:
+    with hung_is_failed():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Phase:
+    with hung_is_failed():
+        return (yield)
+
+
+# Other people's programs. ---------------------------------------------------------------------
+
+
+def require_programs(item: pytest.Item) -> None:
+    marker = item.get_closest_marker("foreign")
+    if marker is None:
+        if HERE / "foreign" in item.path.parents:
+            pytest.fail("a test in tests/foreign says what it needs: @pytest.mark.foreign('socat')")
+        return
+    missing = [program for program in marker.args if shutil.which(program) is None]
+    if missing and item.config.getoption("--foreign-required"):
+        pytest.fail(f"not installed, and --foreign-required was given: {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+# Leaks. ---------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, object]:
+    report = yield
+    if report.failed:
+        item.stash[failed] = True
+    return report
+
+
+@pytest.fixture(autouse=True)
+def check_for_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Has every test checked, first in and last out, so that its own fixtures are checked too."""
+    if request.node.get_closest_marker("leaks"):
+        yield
+    elif is_async_test(request.node):
+        # The loop has descriptors of its own, so this must be counted while it lives.
+        request.getfixturevalue("leak_check")
+        yield
+    else:
+        before = open_descriptors()
+        yield
+        if not request.node.stash.get(failed, False):
+            fail_if_leaked(new_since(before), set())
+
+
+@pytest.fixture
+async def leak_check(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """Fails the test when it leaves an open descriptor or a task that is not done."""
+    loop = asyncio.get_running_loop()
+    descriptors, tasks = open_descriptors(), other_tasks()
+    yield
+    if request.node.stash.get(failed, False):
+        return  # it may well have left something, which is not the news
+    give_up_at = loop.time() + SETTLE_S
+    while True:
+        left = new_since(descriptors)
+        running = other_tasks() - tasks
+        if not (left or running) or loop.time() >= give_up_at:
+            break
+        await asyncio.sleep(0.005)
+    fail_if_leaked(left, running)
+
+
+def open_descriptors() -> dict[int, str]:
+    """The open descriptors and what each is, such as `socket:[4711]`; empty where not on Linux."""
+    found: dict[int, str] = {}
+    try:
+        numbers = os.listdir("/proc/self/fd")
+    except FileNotFoundError:
+        return found
+    for number in numbers:
+        try:
+            found[int(number)] = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:
+            pass  # the one that listdir itself had open
+    return found
+
+
+def new_since(before: dict[int, str]) -> dict[int, str]:
+    """Told by their numbers: for each run of its loop, uvloop makes anew what it hears signals by.
+
+    It also opens /dev/null once it listens, or runs a program, and keeps that as a reserve.
+    """
+    now = open_descriptors()
+    return {n: what for n, what in now.items() if n not in before and what != os.devnull}
+
+
+def other_tasks() -> set[asyncio.Task[object]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def fail_if_leaked(descriptors: dict[int, str], tasks: set[asyncio.Task[object]]) -> None:
+    if not (descriptors or tasks):
+        return
+    lines = [
+        f"  descriptor {number} is open: {what}" for number, what in sorted(descriptors.items())
+    ]
+    lines += [f"  not done: {task!r}" for task in tasks]
+    gc.collect()  # so that a ResourceWarning that belongs here is not met by some later test
+    pytest.fail("the test left behind\n" + "\n".join(lines), pytrace=False)
