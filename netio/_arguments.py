@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 def check_count(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
     """`value` as a number of bytes or the like, no less than `at_least`."""
+    if value.__class__ is int and value >= at_least:
+        return value
     try:
         count = operator.index(value)
     except TypeError:

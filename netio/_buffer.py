@@ -32,19 +32,21 @@ _FIRST_WINDOW_BYTES: Final = 256
 class ReceiveBuffer:
     """Unread bytes, in order: `data` from `start` on."""
 
-    __slots__ = ("data", "start")
+    __slots__ = ("data", "size", "start")
 
     def __init__(self) -> None:
         self.data: bytes | bytearray = b""
         self.start = 0
+        self.size = 0  # how many bytes are unread
 
     def __len__(self) -> int:
-        return len(self.data) - self.start
+        return self.size
 
     def append(self, chunk: bytes | bytearray) -> None:
         """Add what was received."""
         data, start = self.data, self.start
-        remaining = len(data) - start
+        remaining = self.size
+        self.size = remaining + len(chunk)
         if not remaining:
             self.data = chunk
         elif isinstance(data, bytearray):
@@ -62,11 +64,12 @@ class ReceiveBuffer:
         data, start = self.data, self.start
         end = start + n
         taken = data[start:end] if isinstance(data, bytes) else bytes(memoryview(data)[start:end])
-        if end == len(data):
+        self.size = rest = self.size - n
+        if rest:
+            self.start = end
+        else:
             self.data = b""
             self.start = 0
-        else:
-            self.start = end
         return taken
 
     def peek(self) -> bytes:
@@ -76,7 +79,7 @@ class ReceiveBuffer:
     def clear(self) -> None:
         """Forget everything."""
         self.data = b""
-        self.start = 0
+        self.start = self.size = 0
 
 
 class LargeRead(Protocol):
@@ -155,14 +158,17 @@ class Direct:
 
     def receive(self, channel: Receivable, missing: int) -> int | None:
         end = self.size + min(missing, BYTES_PER_TURN)
-        taken = channel.receive_into(self._view[self.size : end])
+        # Released at once: an error of the channel would keep it, and with it the caller's memory.
+        with self._view[self.size : end] as room:
+            taken = channel.receive_into(room)
         if taken:
             self.size += taken
         return taken
 
     def give_back(self, buffer: ReceiveBuffer) -> None:
         if self.size:
-            buffer.append(bytes(self._view[: self.size]))
+            with self._view[: self.size] as filled:
+                buffer.append(bytes(filled))
 
 
 class Search:

@@ -16,7 +16,7 @@ from netio._readiness import DescriptorReadiness
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from netio._errors import Address
     from netio._readiness import Waiter
@@ -33,10 +33,7 @@ class Channel(Protocol):
 
     loop: asyncio.AbstractEventLoop
     closed: bool
-
-    @property
-    def watching(self) -> bool:
-        """Whether the next readable moment will be noticed without asking for it again."""
+    watching: bool
 
     @property
     def peer(self) -> Address:
@@ -70,13 +67,16 @@ class Channel(Protocol):
     def abandon(self) -> None:
         """`close` from a finalizer: from any thread, whatever has become of the loop."""
 
-    async def park(self, waiter: Waiter, line: list[Waiter] | None = None) -> None:
+    def park(self, waiter: Waiter, line: list[Waiter] | None = None) -> Awaitable[None]:
         """See `Readiness`."""
 
-    async def wait_readable(self, waiter: Waiter) -> None:
+    def wait_readable(self, waiter: Waiter) -> Awaitable[None]:
         """See `Readiness`."""
 
-    async def wait_writable(self, waiter: Waiter) -> None:
+    def wait_writable(self, waiter: Waiter) -> Awaitable[None]:
+        """See `Readiness`."""
+
+    def leave(self, waiter: Waiter) -> None:
         """See `Readiness`."""
 
     def rearm(self, waiter: Waiter) -> None:

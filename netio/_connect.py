@@ -6,13 +6,14 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING
 
-from netio._arguments import check_count, check_host, check_port, check_socket
+from netio._arguments import check_count, check_host, check_port
 from netio._channel import SocketChannel
 from netio._defaults import DEFAULT, STREAM_LIMIT_BYTES
 from netio._errors import ConnectFailed, DeadlineExceeded, format_address
 from netio._limits import Operation, Timeouts, check_timeout
-from netio._network import SYSTEM
+from netio._network import chosen_network
 from netio._opening import Opening
+from netio._sockets import connected_peer
 from netio._stream import Stream
 
 if TYPE_CHECKING:
@@ -61,10 +62,8 @@ def connect_tcp(
     check_timeout(timeout)
     check_count(limit, "limit", at_least=1)
     check_timeouts(timeouts)
-    return Opening(
-        "connect_tcp",
-        _connect(host, port, timeout, timeouts, limit, SYSTEM if network is None else network),
-    )
+    connect = _connect(host, port, timeout, timeouts, limit, chosen_network(network))
+    return Opening("connect_tcp", connect)
 
 
 def open_stream(
@@ -79,16 +78,10 @@ def open_stream(
     Needs a running loop. What is wrong with the socket is a TypeError or ValueError, after which
     the socket is still the caller's.
     """
-    check_socket(sock)
-    if sock.type != socket.SOCK_STREAM:
-        raise ValueError("sock must be a stream socket")
+    peer = connected_peer(sock)
     check_count(limit, "limit", at_least=1)
     check_timeouts(timeouts)
     loop = asyncio.get_running_loop()
-    try:
-        peer = sock.getpeername() or None
-    except OSError:
-        raise ValueError("sock must be connected") from None
     sock.setblocking(False)
     return Stream(SocketChannel(loop, sock, peer), timeouts=timeouts, limit=limit)
 
@@ -177,7 +170,7 @@ async def _first_to_answer(
 def _named(error: OSError, target: Target) -> OSError:
     """The same error, with the address it belongs to in its message."""
     text = f"{format_address(target.address)}: {error.strerror or error}"
-    named = type(error)(error.errno, text)
+    named = OSError(error.errno, text) if error.errno else OSError(text)
     named.__cause__ = error
     return named
 

@@ -83,12 +83,18 @@ _TIMEOUT_CLASSES: Final = frozenset({int, float, NoneType, Deadline, Default})
 
 def check_seconds(value: SupportsFloat, name: str) -> float:
     """`value` as a float; TypeError for what is not a number, ValueError for NaN (law 1)."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    cls = value.__class__
+    if cls is not float and cls is not int and not is_number(value):
+        raise TypeError(f"{name} must be a number of seconds, not {cls.__name__}")
     seconds = as_float(value)
-    if math.isnan(seconds):
+    if seconds != seconds:
         raise ValueError(f"{name} must not be NaN")
     return seconds
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a real number, and no bool, which would be a mistake."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def as_float(seconds: SupportsFloat) -> float:
@@ -106,12 +112,22 @@ def check_timeout(timeout: object) -> None:
         if timeout != timeout:
             raise ValueError("timeout must not be NaN")
     elif cls not in _TIMEOUT_CLASSES and not isinstance(timeout, Deadline):
-        if not isinstance(timeout, numbers.Real):
+        if not is_number(timeout):
             raise TypeError(
                 "timeout must be a number of seconds, None, a netio.Deadline, or left out, "
                 f"not {cls.__name__}"
             )
-        check_seconds(timeout, "timeout")
+        check_seconds(timeout, "timeout")  # type: ignore[arg-type]
+
+
+def check_loop(loop: asyncio.AbstractEventLoop, name: str) -> None:
+    """RuntimeError when `loop` is not the running one (law 3).
+
+    Operations ask for the loop's current task first, and come here only where there is none: on
+    3.11 `get_running_loop` costs a system call.
+    """
+    if asyncio.get_running_loop() is not loop:
+        raise RuntimeError(f"{name}: the stream belongs to another event loop")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,7 +209,6 @@ class Operation(Waiter):
         self,
         now: float,
         timeout: Timeout,
-        *,
         default: float | None,
         kind: str,
         fixed: float = math.inf,
@@ -205,13 +220,16 @@ class Operation(Waiter):
             self._kind = kind
             timeout = default
         if timeout is None:
-            self._own = math.inf
+            own = math.inf
+        elif timeout.__class__ is float:
+            own = now + timeout
         elif isinstance(timeout, Deadline):
-            self._own = timeout.when
+            own = timeout.when
             self._kind = "deadline"
         else:
-            self._own = now + as_float(timeout)
-        self.deadline = self._own if self._own <= fixed else fixed
+            own = now + as_float(timeout)
+        self._own = own
+        self.deadline = own if own <= fixed else fixed
 
     def bound(self, fixed: float) -> None:
         """Another deadline of the connection, for an operation that may already wait (law 7)."""

@@ -137,13 +137,13 @@ class MemoryChannel(Readiness):
         else:
             self.loop.call_soon_threadsafe(self.close)
 
-    async def wait_readable(self, waiter: Waiter) -> None:
+    def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
         self._signal()
-        await self.park(waiter, self.readers)
+        return self.park(waiter, self.readers)
 
-    async def wait_writable(self, waiter: Waiter) -> None:
+    def wait_writable(self, waiter: Waiter) -> asyncio.Future[None]:
         self._signal()
-        await self.park(waiter, self.writers)
+        return self.park(waiter, self.writers)
 
     def _tell_other(self) -> None:
         if self._other is not None and not self._other.closed:

@@ -12,17 +12,53 @@ import contextlib
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
+from netio._arguments import check_socket
 from netio._channel import SocketChannel
+from netio._errors import format_address
 from netio._readiness import DescriptorReadiness
 from netio._resolve import Target, resolver_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from netio._channel import Channel
     from netio._errors import Address
     from netio._limits import Operation
     from netio._readiness import Waiter
+
+
+_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
+
+# What a connect that has begun says; Windows has a number of its own. (Not EAGAIN: on Linux that
+# means that there is no free port or no room, and nothing is going to happen.)
+_IN_PROGRESS: Final = {
+    errno.EINPROGRESS,
+    errno.EINTR,
+    getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS),
+}
+
+# What accept says when there is nothing to accept, or when the connection at hand is broken
+# already: Linux passes on what the network had to say about it (accept(2)).
+_NOT_THIS_ONE: Final = {
+    errno.EAGAIN,
+    errno.EWOULDBLOCK,
+    errno.EINTR,
+    errno.ECONNABORTED,
+    errno.ECONNRESET,
+    errno.ECONNREFUSED,
+    errno.EPERM,  # refused by a firewall
+    errno.EPROTO,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ETIMEDOUT,
+}
+
+# A port that is free for one address may be in use on the other; the system is asked for so many.
+_PORT_TRIES: Final = 8
 
 
 class Acceptor(Protocol):
@@ -41,13 +77,14 @@ class Acceptor(Protocol):
     def close(self) -> None:
         """Accept no more; who waits wakes up."""
 
-    async def park(self, waiter: Waiter, line: list[Waiter] | None = None) -> None:
+    def park(self, waiter: Waiter, line: list[Waiter] | None = None) -> Awaitable[None]:
         """See `Readiness`."""
 
-    async def wait_readable(self, waiter: Waiter) -> None:
+    def wait_readable(self, waiter: Waiter) -> Awaitable[None]:
         """See `Readiness`."""
 
 
+@runtime_checkable
 class Network(Protocol):
     """Names, connections out, connections in."""
 
@@ -78,7 +115,7 @@ class SystemNetwork:
             sock.setblocking(False)
             no_delay(sock)
             number = sock.connect_ex(target.address)
-            if number in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
+            if number in _IN_PROGRESS:
                 await _finish_connecting(sock, operation, loop)
             elif number:
                 raise OSError(number, os.strerror(number))
@@ -93,29 +130,25 @@ class SystemNetwork:
     ) -> list[Acceptor]:
         """See `Network`. With port 0 the first address chooses, and the others take the same."""
         loop = asyncio.get_running_loop()
-        resolver = resolver_of(loop)
-        targets = await resolver.lookup(host, port, operation, flags=socket.AI_PASSIVE)
-        acceptors: list[Acceptor] = []
+        lookup = resolver_of(loop).lookup(host, port, operation, flags=socket.AI_PASSIVE)
         try:
-            for target in targets:
-                try:
-                    sock = _bound(target, port)
-                except OSError as error:
-                    # A machine without IPv6 still lists "::" among its wildcard addresses.
-                    unsupported = error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-                    if unsupported and host is None and len(targets) > 1:
-                        continue
-                    raise
-                port = sock.getsockname()[1]
-                acceptors.append(SocketAcceptor(loop, sock, backlog))
-        except BaseException:
-            for acceptor in acceptors:
-                acceptor.close()
-            raise
-        return acceptors
+            targets = await lookup
+        except socket.gaierror as error:
+            text = f"cannot listen on {host}: {error.strerror}"
+            raise socket.gaierror(error.errno, text) from None
+        return [SocketAcceptor(loop, sock) for sock in _listeners(targets, port, backlog)]
 
 
-SYSTEM: Final = SystemNetwork()
+_SYSTEM: Final = SystemNetwork()
+
+
+def chosen_network(network: Network | None) -> Network:
+    """`network`, or the system's for None."""
+    if network is None:
+        return _SYSTEM
+    if not isinstance(network, Network):
+        raise TypeError(f"network must have resolve, dial and listen; {network!r} has not")
+    return network
 
 
 class SocketAcceptor(DescriptorReadiness):
@@ -123,23 +156,20 @@ class SocketAcceptor(DescriptorReadiness):
 
     __slots__ = ("_sock", "address")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, backlog: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         super().__init__(loop, sock.fileno())
-        sock.setblocking(False)
-        sock.listen(backlog)
         self._sock = sock
         self.address: Address = sock.getsockname()
 
     def accept(self) -> SocketChannel | None:
-        """The next connection; what the peer has given up meanwhile is passed over."""
-        while True:
-            try:
-                sock, peer = self._sock.accept()
-            except (BlockingIOError, InterruptedError):
+        """The next connection; one that the peer has given up meanwhile is passed over."""
+        try:
+            sock, peer = self._sock.accept()
+        except OSError as error:
+            # What is left in the queue is reported again at once.
+            if error.errno in _NOT_THIS_ONE:
                 return None
-            except ConnectionError:
-                continue
-            break
+            raise
         sock.setblocking(False)
         no_delay(sock)
         return SocketChannel(self.loop, sock, peer or None)
@@ -153,7 +183,7 @@ class SocketAcceptor(DescriptorReadiness):
 
 def no_delay(sock: socket.socket) -> None:
     """Send small messages at once; a peer that is gone already makes no difference."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
+    if sock.family in _INTERNET:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -168,6 +198,8 @@ async def _finish_connecting(
             if operation.deadline <= now:
                 raise operation.exceeded(now, "the peer has not answered")
             await readiness.wait_writable(operation)
+            if operation.deadline <= loop.time():
+                await asyncio.sleep(0)  # a scope that fired in this tick answers (law 15)
     finally:
         readiness.release()
 
@@ -193,24 +225,73 @@ def _refuse_self_connection(sock: socket.socket) -> None:
         raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
 
-def _bound(target: Target, port: int) -> socket.socket:
-    """A socket bound to the host of `target` and to `port`."""
+def check_listener(sock: socket.socket) -> None:
+    """TypeError or ValueError, naming `sock`, for what can't be made a listener for TCP."""
+    check_socket(sock)
+    if sock.family not in _INTERNET or sock.type != socket.SOCK_STREAM:
+        raise ValueError("sock must be a TCP socket")
+    if not sock.getsockname()[1]:
+        raise ValueError("sock must be bound")
+    with contextlib.suppress(OSError):
+        sock.getpeername()
+        raise ValueError("sock must be a listener, and this one is connected")
+
+
+def start_listening(sock: socket.socket, backlog: int) -> None:
+    """Make `sock`, which is bound, a non-blocking listener."""
+    sock.setblocking(False)
+    sock.listen(backlog)
+
+
+def _listeners(targets: list[Target], port: int, backlog: int) -> list[socket.socket]:
+    """A listener for each target, all on the same port."""
+    if port == 0:
+        for _ in range(_PORT_TRIES - 1):
+            try:
+                return _listen_on_all(targets, 0, backlog)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+    return _listen_on_all(targets, port, backlog)
+
+
+def _listen_on_all(targets: list[Target], port: int, backlog: int) -> list[socket.socket]:
+    unsupported: OSError | None = None
+    socks = []
+    with contextlib.ExitStack() as opened:
+        for target in targets:
+            try:
+                sock = _listener(target, port, backlog)
+            except OSError as error:
+                # A machine without IPv6 still lists "::" among its addresses.
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise
+                unsupported = error
+                continue
+            opened.callback(sock.close)
+            socks.append(sock)
+            port = sock.getsockname()[1]
+        if unsupported is not None and not socks:
+            raise unsupported
+        opened.pop_all()  # all is well: leave them open
+    return socks
+
+
+def _listener(target: Target, port: int, backlog: int) -> socket.socket:
     if not isinstance(target.address, tuple):
         raise TypeError(f"not an address of the internet: {target.address!r}")
-    host = target.address[0]
-    address = (host, port, *target.address[2:])
-    sock = socket.socket(target.family, socket.SOCK_STREAM)
+    host, _, *rest = target.address
     try:
-        if os.name == "posix":  # on Windows the option lets others steal the port
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if target.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(address)
+        with contextlib.ExitStack() as opened:
+            sock = opened.enter_context(socket.socket(target.family, socket.SOCK_STREAM))
+            if os.name == "posix":  # on Windows the option lets others steal the port
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if target.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, port, *rest))
+            start_listening(sock, backlog)
+            opened.pop_all()
     except OSError as error:
-        sock.close()
-        text = f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}"
+        text = f"cannot listen on {format_address((host, port))}: {error.strerror}"
         raise OSError(error.errno, text) from None
-    except BaseException:
-        sock.close()
-        raise
     return sock

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import CodeType, CoroutineType, FrameType, TracebackType
 
 
 class Closable(Protocol):
@@ -30,9 +30,35 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
     __slots__ = ("_inner", "_opened")
 
     def __init__(self, name: str, inner: Coroutine[Any, Any, T]) -> None:
-        inner.__name__ = inner.__qualname__ = name  # type: ignore[attr-defined]
-        self._inner = inner
+        self._inner = cast("CoroutineType[Any, Any, T]", inner)
+        self._inner.__name__ = self._inner.__qualname__ = name
         self._opened: T | None = None
+
+    # What asyncio and inspect show of a coroutine; `Task.get_stack` needs the frame.
+
+    @property
+    def __name__(self) -> str:
+        return self._inner.__name__
+
+    @property
+    def cr_await(self) -> object:
+        return self._inner.cr_await
+
+    @property
+    def cr_code(self) -> CodeType:
+        return self._inner.cr_code
+
+    @property
+    def cr_frame(self) -> FrameType | None:
+        return self._inner.cr_frame
+
+    @property
+    def cr_running(self) -> bool:
+        return self._inner.cr_running
+
+    @property
+    def cr_suspended(self) -> bool:
+        return self._inner.cr_suspended
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._inner.__await__()
@@ -63,4 +89,4 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
             await self._opened.aclose()
 
     def __repr__(self) -> str:
-        return f"<netio.{getattr(self._inner, '__name__', 'opening')}: await it, or async with>"
+        return f"<netio.{self._inner.__name__}: await it, or async with>"

@@ -43,6 +43,11 @@ class Waiter:
         """
         return True
 
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits now, and nothing has woken it yet."""
+        return self.future is not None and not self.future.done()
+
     def wake(self) -> None:
         """End the wait, for whatever reason; the one who waited looks what has happened."""
         if self.future is not None and not self.future.done():
@@ -55,45 +60,57 @@ class Readiness:
     This part knows no descriptor. A channel in memory calls `readable` and `writable` itself.
     """
 
-    __slots__ = ("_rings_at", "_timer", "closed", "loop", "parked", "readers", "writers")
+    __slots__ = (
+        "_rings_at",
+        "_timer",
+        "closed",
+        "loop",
+        "parked",
+        "readers",
+        "watching",
+        "writers",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.closed = False
+        self.watching = False  # the next readable moment will be noticed without asking again
         self.readers: list[Waiter] = []
         self.writers: list[Waiter] = []
         self.parked: list[Waiter] = []
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
 
-    @property
-    def watching(self) -> bool:
-        """Whether the next readable moment will be noticed without asking for it again."""
-        return False
+    def park(self, waiter: Waiter, line: list[Waiter] | None = None) -> asyncio.Future[None]:
+        """To be awaited: somebody wakes `waiter`, its deadline is reached, or all is released.
 
-    async def park(self, waiter: Waiter, line: list[Waiter] | None = None) -> None:
-        """Wait until somebody wakes `waiter`, its deadline is reached, or `release` is called.
-
-        Returns in all three cases, and now and then for no reason: who waits looks again.
+        The future is done in all three cases, and now and then for no reason: who waits looks
+        again. The waiter keeps its place in the line between waits, until it leaves for good.
         """
-        line = self.parked if line is None else line
+        if line is None:
+            line = self.parked
+        if waiter not in line:
+            line.append(waiter)
         waiter.future = future = self.loop.create_future()
-        line.append(waiter)
-        if waiter.deadline < self._rings_at:
+        if self.closed:
+            future.set_result(None)
+        elif waiter.deadline < self._rings_at:
             self._set_timer(waiter.deadline)
-        try:
-            await future
-        finally:
-            line.remove(waiter)
-            waiter.future = None
+        return future
 
-    async def wait_readable(self, waiter: Waiter) -> None:
+    def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
         """`park` until the channel is readable and the attempt of `waiter` says it is over."""
-        await self.park(waiter, self.readers)
+        return self.park(waiter, self.readers)
 
-    async def wait_writable(self, waiter: Waiter) -> None:
+    def wait_writable(self, waiter: Waiter) -> asyncio.Future[None]:
         """`park` until the channel is writable and the attempt of `waiter` says it is over."""
-        await self.park(waiter, self.writers)
+        return self.park(waiter, self.writers)
+
+    def leave(self, waiter: Waiter) -> None:
+        """Give up the places of `waiter`, which waits no more."""
+        for line in (self.readers, self.writers, self.parked):
+            if waiter in line:
+                line.remove(waiter)
 
     def readable(self) -> bool:
         """Attempt for everybody who waits to read; False when nobody does."""
@@ -105,7 +122,7 @@ class Readiness:
 
     def rearm(self, waiter: Waiter) -> None:
         """Obey the deadline of a `waiter` that was moved (law 7)."""
-        if waiter.future is not None and waiter.deadline < self._rings_at:
+        if waiter.waiting and waiter.deadline < self._rings_at:
             self._set_timer(waiter.deadline)
 
     def release(self) -> None:
@@ -114,8 +131,10 @@ class Readiness:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for waiter in (*self.readers, *self.writers, *self.parked):
-            waiter.wake()
+        for line in (self.readers, self.writers, self.parked):
+            for waiter in line:
+                waiter.wake()
+            line.clear()
 
     def _set_timer(self, when: float) -> None:
         if self._timer is not None:
@@ -130,32 +149,31 @@ class Readiness:
         now = self.loop.time()
         nearest = math.inf
         for waiter in (*self.readers, *self.writers, *self.parked):
-            if waiter.deadline <= now:
-                waiter.wake()
-            else:
-                nearest = min(nearest, waiter.deadline)
+            if waiter.waiting:
+                if waiter.deadline <= now:
+                    waiter.wake()
+                else:
+                    nearest = min(nearest, waiter.deadline)
         if nearest < math.inf:
             self._set_timer(max(nearest, now + TIMER_STEP_SECONDS))
 
 
 def _attempt_all(waiters: list[Waiter]) -> bool:
-    waiting = False
+    """Attempt for everybody who waits in this line; True: somebody waited."""
+    waited = False
     for waiter in waiters:
         future = waiter.future
         if future is None or future.done():
             continue
+        waited = True
         try:
-            over = waiter.attempt()
+            if waiter.attempt():
+                future.set_result(None)
         except Exception as error:
             # A fault of an attempt belongs to the one who waits for it, not to the loop, which
             # would log it and call again on the next tick, for ever.
             future.set_exception(error)
-            continue
-        if over:
-            future.set_result(None)
-        else:
-            waiting = True
-    return waiting
+    return waited
 
 
 class DescriptorReadiness(Readiness):
@@ -165,50 +183,43 @@ class DescriptorReadiness(Readiness):
     loop spin and uvloop abort, so `release` comes before the close, always.
     """
 
-    __slots__ = ("_descriptor", "_watches_readable", "_watches_writable")
+    __slots__ = ("_descriptor", "_watches_writable")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         super().__init__(loop)
         self._descriptor = descriptor
-        self._watches_readable = False
         self._watches_writable = False
 
-    @property
-    def watching(self) -> bool:
-        return self._watches_readable
-
-    async def wait_readable(self, waiter: Waiter) -> None:
-        if not self._watches_readable:
+    def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
+        if not self.watching:
             try:
                 self.loop.add_reader(self._descriptor, self._on_readable)
             except NotImplementedError:
                 raise _no_poller(self.loop) from None
-            self._watches_readable = True
-        await self.park(waiter, self.readers)
+            self.watching = True
+        return self.park(waiter, self.readers)
 
-    async def wait_writable(self, waiter: Waiter) -> None:
+    def wait_writable(self, waiter: Waiter) -> asyncio.Future[None]:
         if not self._watches_writable:
             try:
                 self.loop.add_writer(self._descriptor, self._on_writable)
             except NotImplementedError:
                 raise _no_poller(self.loop) from None
             self._watches_writable = True
-        await self.park(waiter, self.writers)
+        return self.park(waiter, self.writers)
 
     def _on_readable(self) -> None:
-        if self.readers:
-            _attempt_all(self.readers)
-        else:
+        if not _attempt_all(self.readers):
             self._stop_reading()
 
     def _on_writable(self) -> None:
-        # A socket is nearly always writable: keeping the writer would fire on every tick.
-        if not _attempt_all(self.writers):
+        # A socket is nearly always writable: a writer that nobody waits for fires on every tick.
+        if not _attempt_all(self.writers) or not any(one.waiting for one in self.writers):
             self._stop_writing()
 
     def _stop_reading(self) -> None:
-        if self._watches_readable:
-            self._watches_readable = False
+        if self.watching:
+            self.watching = False
             self.loop.remove_reader(self._descriptor)
 
     def _stop_writing(self) -> None:

@@ -1,6 +1,6 @@
 """The reading side of a stream: what is buffered, who waits for more, and how it ended.
 
-The way of a read: a hit on the buffer is answered at once; else `_fill` asks the channel, and
+The way of a read: a hit on the buffer is answered at once; else `fill` asks the channel, and
 where that would block, waits. While it waits, the loop's reader callback itself takes what comes
 into the buffer (`attempt`), and wakes the task only when the read has what it wants, or when the
 stream has ended. Between that wake-up and the taking of the bytes nothing suspends, and the bytes
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from asyncio import current_task
 from typing import TYPE_CHECKING
 
 from netio._buffer import Direct, Gathering, LargeRead, ReceiveBuffer, Search
@@ -22,7 +23,7 @@ from netio._defaults import (
     READ_BYTES,
 )
 from netio._errors import IncompleteRead, LimitExceeded, StreamBusy, StreamClosed, connection_lost
-from netio._limits import Operation, Timeouts
+from netio._limits import Operation, Timeouts, check_loop
 
 if TYPE_CHECKING:
     from netio._channel import Channel
@@ -39,16 +40,17 @@ class Receiver(Operation):
     """
 
     __slots__ = (
-        "_credit",
         "_dry",
         "_finished",
         "_large",
+        "_left",
         "_search",
         "_wanted",
         "buffer",
         "busy",
         "bytes_received",
         "channel",
+        "credit",
         "failure",
         "fixed",
         "limit",
@@ -66,7 +68,9 @@ class Receiver(Operation):
         self.fixed = math.inf  # the connection's own deadline for reads
         self.failure: OSError | None = None  # the first one met in either direction (law 29)
         self._finished = False  # this direction has met its end, or a failure
-        self._credit = OPERATIONS_PER_TURN
+        # How many hits the task may have until the loop gets its turn (law 35): none while a read
+        # is in progress, which keeps the number in `_left`.
+        self.credit = self._left = OPERATIONS_PER_TURN
         self._dry = False  # the last receive did not fill its room: the next would likely block
         self._wanted = 0
         self._search: Search | None = None
@@ -74,67 +78,40 @@ class Receiver(Operation):
 
     def hit(self, n: int) -> bytes | None:
         """`n` bytes, if they are buffered and the loop has had its turn lately; else None."""
-        buffer = self.buffer
-        if n.__class__ is int and 0 < n <= len(buffer.data) - buffer.start and not self.busy:
-            self._credit -= 1
-            if self._credit > 0:
-                return buffer.take(n)
+        if 0 < n <= self.buffer.size and self.credit > 0:
+            self.credit -= 1
+            return self.buffer.take(n)
         return None
 
-    def hit_line(self) -> bytes | None:
-        """A line that ends with a newline, under the same conditions and the stream's limit."""
-        buffer = self.buffer
-        start = buffer.start
-        end = buffer.data.find(b"\n", start) + 1
-        if 0 < end <= start + self.limit and not self.busy:
-            self._credit -= 1
-            if self._credit > 0:
-                return buffer.take(end - start)
-        return None
-
-    async def exactly(self, n: int, timeout: Timeout) -> bytes:
-        """`n` bytes, which may have to come first."""
-        self._begin("read_exactly", n, n)
-        try:
-            if n - len(self.buffer) < READ_BYTES:
-                if await self._fill(n, timeout):
-                    return self.buffer.take(n)
-            else:
-                gathering = Gathering()
-                if await self._fill_large(gathering, n, timeout):
-                    return gathering.finish(self.buffer, n)
-                self._give_back(gathering)
-            raise self._incomplete()
-        finally:
-            self.busy = False
+    async def gather(self, n: int, timeout: Timeout) -> bytes:
+        """`n` bytes, many more than are buffered."""
+        gathering = Gathering()
+        if await self._fill_large(gathering, n, timeout):
+            return gathering.finish(self.buffer, n)
+        self._give_back(gathering)
+        raise self.incomplete()
 
     async def into(self, view: memoryview, timeout: Timeout) -> None:
         """Fill `view`."""
         n = len(view)
-        self._begin("read_into", n, n)
-        try:
-            if n - len(self.buffer) < READ_AHEAD_BELOW_BYTES:
-                if await self._fill(n, timeout):
-                    view[:] = self.buffer.take(n)
-                    return
-            else:
-                direct = Direct(view, self.buffer)
-                if await self._fill_large(direct, n, timeout):
-                    return
-                self._give_back(direct)
-            raise self._incomplete()
-        finally:
-            self.busy = False
+        self.begin("read_into", n, n)
+        if n - self.buffer.size < READ_AHEAD_BELOW_BYTES:
+            if await self.fill(n, timeout):
+                view[:] = self.buffer.take(n)
+                return
+        else:
+            direct = Direct(view, self.buffer)
+            if await self._fill_large(direct, n, timeout):
+                return
+            self._give_back(direct)
+        raise self.incomplete()
 
     async def some(self, max_bytes: int, timeout: Timeout) -> bytes:
         """What is there, or comes first; ``b""`` at the end."""
-        self._begin("read_some", max_bytes, None)
-        try:
-            if not await self._fill(1, timeout):
-                return b""
-            return self.buffer.take(min(max_bytes, len(self.buffer)))
-        finally:
-            self.busy = False
+        self.begin("read_some", max_bytes, None)
+        if not await self.fill(1, timeout):
+            return b""
+        return self.buffer.take(min(max_bytes, self.buffer.size))
 
     async def record(
         self,
@@ -147,33 +124,26 @@ class Receiver(Operation):
         last_may_lack_it: bool,
     ) -> bytes:
         """Everything up to the first separator; `last_may_lack_it`: or up to the end."""
-        self._begin(name, None, None)
+        self.begin(name, None, None)
         self._search = search = Search(separators, limit)
-        try:
-            complete = await self._fill(limit, timeout)
-            if search.end:
-                taken = self.buffer.take(search.end)
-                return taken if keep else taken[: -search.length]
-            if complete:
-                raise self._over(limit)
-            if not last_may_lack_it:
-                raise self._incomplete()
-            return self.buffer.take(len(self.buffer))
-        finally:
-            self._search = None
-            self.busy = False
+        complete = await self.fill(limit, timeout)
+        if search.end:
+            taken = self.buffer.take(search.end)
+            return taken if keep else taken[: -search.length]
+        if complete:
+            raise self._over(limit)
+        if not last_may_lack_it:
+            raise self.incomplete()
+        return self.buffer.take(self.buffer.size)
 
     async def everything(self, limit: int, timeout: Timeout) -> bytes:
         """All until the end of the stream, if that is no more than `limit` bytes."""
-        self._begin("read_all", None, None)
-        try:
-            gathering = Gathering()
-            if not await self._fill_large(gathering, limit + 1, timeout):
-                return gathering.finish(self.buffer, len(self.buffer) + gathering.size)
-            self._give_back(gathering)
-            raise self._over(limit)
-        finally:
-            self.busy = False
+        self.begin("read_all", None, None)
+        gathering = Gathering()
+        if not await self._fill_large(gathering, limit + 1, timeout):
+            return gathering.finish(self.buffer, self.buffer.size + gathering.size)
+        self._give_back(gathering)
+        raise self._over(limit)
 
     def set_fixed(self, when: float) -> None:
         """The connection's own deadline was moved: a read that waits obeys (law 7)."""
@@ -182,58 +152,75 @@ class Receiver(Operation):
             self.bound(when)
             self.channel.rearm(self)
 
-    def _begin(self, name: str, size: int | None, expected: int | None) -> None:
-        """Refuse what can't be begun, before any I/O; else the stream is this read's."""
+    def begin(self, name: str, size: int | None, expected: int | None) -> None:
+        """Refuse what can't be begun, before any I/O; else the stream is this read's.
+
+        `fill` comes next, without a suspension between, and gives the stream free again.
+        """
         if self.busy:
             raise StreamBusy(f"{name}: {self} is still waiting; a stream has one reader")
-        if asyncio.get_running_loop() is not self.channel.loop:
-            raise RuntimeError(f"{name}: the stream belongs to another event loop")
+        if current_task(self.channel.loop) is None:
+            check_loop(self.channel.loop, name)
         self.name = name
         self.size = size
         self.expected = expected
         if self.channel.closed:
             raise StreamClosed(f"{self}: the stream was closed by this side")
-        self._credit -= 1
         self.busy = True
+        self._left = self.credit - 1
+        self.credit = 0
 
-    async def _fill(self, wanted: int, timeout: Timeout) -> bool:
+    async def fill(self, wanted: int, timeout: Timeout) -> bool:
         """Wait until `wanted` bytes or the record sought are there; False: the end came first."""
         self._wanted = wanted
-        if self._credit <= 0:
-            self._credit = OPERATIONS_PER_TURN
-            await asyncio.sleep(0)  # law 35
-        complete = self._conclusion()
-        if complete is not None:
-            return complete
         channel = self.channel
-        now = channel.loop.time()
-        self.start(now, timeout, default=self.timeouts.read, kind="read", fixed=self.fixed)
-        likely = not (self._dry and channel.watching)
-        while complete is None:
-            expired = self.deadline <= now
-            if likely or expired:
-                likely = False
-                complete = self._look(LAST_LOOK_BYTES if expired else BYTES_PER_TURN)
+        try:
+            now = channel.loop.time()
+            if self._left <= 0:
+                self._left = OPERATIONS_PER_TURN
+                await asyncio.sleep(0)  # law 35
+            complete = None
+            if self.buffer.size or self._finished or not wanted or channel.closed:
+                complete = self._conclusion()
                 if complete is not None:
-                    break
-                if expired:
-                    raise self.exceeded(now, self._progress(), done=self._have())
-            try:
-                await channel.wait_readable(self)
-            except asyncio.CancelledError as cancelled:
-                self.mark(cancelled, done=self._have())
-                raise
-            self._credit = OPERATIONS_PER_TURN
-            complete = self._conclusion()
-            if complete is None:
-                now = channel.loop.time()
-        return complete
+                    return complete
+            self.start(now, timeout, self.timeouts.read, "read", self.fixed)
+            likely = not (self._dry and channel.watching)
+            waited = False
+            while complete is None:
+                expired = self.deadline <= now
+                if likely or expired:
+                    likely = False
+                    complete = self._last_look() if expired else self._look()
+                    if complete is not None:
+                        break
+                if not expired:
+                    await channel.wait_readable(self)
+                elif waited:
+                    await asyncio.sleep(0)  # a scope that fired in the same tick answers (law 15)
+                else:
+                    raise self.exceeded(now, self._progress(), done=self.have())
+                waited = not expired
+                self._left = OPERATIONS_PER_TURN
+                if self.buffer.size >= wanted:
+                    return True  # the attempt has seen to it
+                complete = self._conclusion()
+                if complete is None:
+                    now = channel.loop.time()
+            return complete
+        except asyncio.CancelledError as cancelled:
+            self.mark(cancelled, done=self.have())
+            raise
+        finally:
+            self.busy = False
+            self.credit = self._left
+            self._search = None
 
     async def _fill_large(self, large: LargeRead, n: int, timeout: Timeout) -> bool:
-        """`_fill` with what comes put into `large`; if it raises, everything is readable again."""
+        """`fill` with what comes put into `large`; if it raises, everything is readable again."""
         self._large = large
         try:
-            return await self._fill(n, timeout)
+            return await self.fill(n, timeout)
         except BaseException:
             self._give_back(large)
             raise
@@ -244,43 +231,56 @@ class Receiver(Operation):
         if not self.channel.closed:
             large.give_back(self.buffer)
 
-    def _look(self, most: int) -> bool | None:
-        """Attempt until the read is over, the channel is empty or `most` bytes came (law 35)."""
+    def _look(self) -> bool | None:
+        """Attempt until the read is over, its turn is (law 35), or more is not likely there."""
+        until = self.bytes_received + BYTES_PER_TURN
         before = self.bytes_received
-        while not self.attempt() and not self._dry and self.bytes_received - before < most:
+        while not self.attempt() and not self._dry and self.bytes_received < until:
             pass
-        self._credit -= (self.bytes_received - before) >> COST_SHIFT
+        self._left -= (self.bytes_received - before) >> COST_SHIFT
+        return self._conclusion()
+
+    def _last_look(self) -> bool | None:
+        """Attempt until the read is over or the channel says that nothing is there (law 9)."""
+        until = self.bytes_received + LAST_LOOK_BYTES
+        before = -1
+        while not self.attempt() and before < self.bytes_received < until:
+            before = self.bytes_received
         return self._conclusion()
 
     def attempt(self) -> bool:
         """Take what is there, once; True: the read has what it wants, or nothing more comes."""
         large = self._large
         try:
-            if large is not None:
-                missing = self._wanted - len(self.buffer) - large.size
-                taken = large.receive(self.channel, missing)
-                self._dry = taken is None or taken < min(missing, READ_BYTES)
-            else:
+            if large is None:
                 chunk = self.channel.receive(READ_BYTES)
                 taken = None if chunk is None else len(chunk)
                 self._dry = taken is None or taken < READ_BYTES
                 if chunk:
                     self.buffer.append(chunk)
+            else:
+                missing = self._wanted - self.buffer.size - large.size
+                taken = large.receive(self.channel, missing)
+                self._dry = taken is None or taken < min(missing, READ_BYTES)
         except OSError as error:
-            self.failure = self.failure or error
+            self.fail(error)
             self._finished = True
             return True
         if not taken:
             self._finished = taken == 0
             return self._finished
         self.bytes_received += taken
+        if large is None and self._search is None:
+            return self.buffer.size >= self._wanted
         return self._satisfied()
 
     def _satisfied(self) -> bool:
-        search = self._search
-        if search is not None and search.find(self.buffer):
+        if self._search is not None and self._search.find(self.buffer):
             return True
-        return self._have() >= self._wanted
+        have = self.buffer.size
+        if self._large is not None:
+            have += self._large.size
+        return have >= self._wanted
 
     def _conclusion(self) -> bool | None:
         """True: there; False: the end came first; None: not over. Raises what was met instead."""
@@ -292,19 +292,26 @@ class Receiver(Operation):
             return None
         if self.failure is not None:
             what = f"{self} ({self._progress()})"
-            raise connection_lost(self.failure, what, done=self._have())
+            raise connection_lost(self.failure, what, done=self.have())
         return False
 
-    def _have(self) -> int:
-        have = len(self.buffer)
+    def fail(self, error: OSError) -> OSError:
+        """Keep the first failure of either direction, and not the frames it came through."""
+        if self.failure is None:
+            self.failure = error.with_traceback(None)
+        return self.failure
+
+    def have(self) -> int:
+        """How many bytes have come and were not given away, in the buffer or past it."""
+        have = self.buffer.size
         return have if self._large is None else have + self._large.size
 
     def _progress(self) -> str:
         expected = self.expected
         of = "" if expected is None else f" of {expected}"
-        return f"{self._have()}{of} bytes are buffered and readable"
+        return f"{self.have()}{of} bytes are buffered and readable"
 
-    def _incomplete(self) -> IncompleteRead:
+    def incomplete(self) -> IncompleteRead:
         return IncompleteRead(
             f"{self}: the peer ended the stream first; {self._progress()}",
             partial=self.buffer.peek(),
@@ -316,5 +323,5 @@ class Receiver(Operation):
             f"{self}: more than the limit of {limit} bytes; nothing was discarded, "
             f"{self._progress()}",
             limit=limit,
-            consumed=self._have(),
+            consumed=self.have(),
         )

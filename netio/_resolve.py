@@ -9,10 +9,12 @@ default executor: a few stuck ones fill it, and joining it delays the exit.)
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
+import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from netio._defaults import MAX_LOOKUPS
@@ -31,18 +33,24 @@ class Target(NamedTuple):
 
 
 class _Lookup:
-    """What the thread leaves for the loop."""
+    """What the thread leaves for the loop, and who waits for it; None: nobody any more."""
 
-    __slots__ = ("error", "finished", "targets")
+    __slots__ = ("error", "finished", "targets", "waiter")
 
-    def __init__(self) -> None:
+    def __init__(self, waiter: Operation) -> None:
+        self.waiter: Operation | None = waiter
         self.finished = False
         self.targets: list[Target] = []
         self.error: Exception | None = None
 
 
 class Resolver:
-    """The lookups of one loop: at most `MAX_LOOKUPS` threads, further lookups wait their turn."""
+    """The lookups of one loop: at most `MAX_LOOKUPS` threads, further lookups wait their turn.
+
+    Attributes:
+        running: threads that run now.
+        abandoned: those among them whose answer nobody waits for any more.
+    """
 
     def __init__(self) -> None:
         self._queue: deque[Operation] = deque()
@@ -63,50 +71,68 @@ class Resolver:
         readiness = Readiness(asyncio.get_running_loop())
         try:
             await self._take_place(operation, readiness)
-            return await self._ask_in_thread(host, port, operation, flags, readiness)
+            lookup = _Lookup(operation)
+            self._start_thread(readiness.loop, lookup, host, port, flags)
+            return await self._answer(lookup, operation, readiness)
         finally:
             readiness.release()
 
-    async def _ask_in_thread(
-        self, host: str | None, port: int, operation: Operation, flags: int, readiness: Readiness
+    async def _take_place(self, operation: Operation, readiness: Readiness) -> None:
+        """One of the `MAX_LOOKUPS` places, in the order of the calls."""
+        _check(operation, readiness, "the lookup was not begun")
+        if self.running < MAX_LOOKUPS:
+            self.running += 1
+            return
+        self._queue.append(operation)
+        try:
+            while operation in self._queue:
+                await _park(operation, readiness)
+                if operation in self._queue:
+                    _check(operation, readiness, f"{self.running} other lookups are stuck")
+        except BaseException:
+            if operation in self._queue:
+                self._queue.remove(operation)
+            else:
+                self._leave_place()  # given the place, and cut at once
+            raise
+
+    def _leave_place(self) -> None:
+        """Give the place to the next in line, if there is one."""
+        if self._queue:
+            self._queue.popleft().wake()
+        else:
+            self.running -= 1
+
+    def _start_thread(self, loop: asyncio.AbstractEventLoop, *work: Any) -> None:
+        try:
+            # The thread may be stuck for long, and must not keep a loop that nobody needs.
+            threading.Thread(
+                target=self._ask, args=(weakref.ref(loop), *work), name="netio lookup", daemon=True
+            ).start()
+        except RuntimeError as error:  # no more threads
+            self._leave_place()
+            raise OSError(errno.EAGAIN, f"no thread for the lookup: {error}") from error
+
+    async def _answer(
+        self, lookup: _Lookup, operation: Operation, readiness: Readiness
     ) -> list[Target]:
-        lookup = _Lookup()
-        thread = threading.Thread(
-            target=self._ask,
-            args=(readiness.loop, lookup, operation, host, port, flags),
-            name=f"netio lookup {host}",
-            daemon=True,
-        )
-        self.running += 1
-        thread.start()
         try:
             while not lookup.finished:
-                _check(operation, readiness, f"the lookup of {host} is left in its thread")
-                await readiness.park(operation)
-        finally:
+                _check(operation, readiness, "the lookup is left behind in its thread")
+                await _park(operation, readiness)
+        except BaseException:
             if not lookup.finished:
+                lookup.waiter = None
                 self.abandoned += 1
+            raise
         if lookup.error is not None:
             raise lookup.error
         return lookup.targets
 
-    async def _take_place(self, operation: Operation, readiness: Readiness) -> None:
-        while self.running >= MAX_LOOKUPS:
-            _check(operation, readiness, f"{self.running} lookups are still running")
-            self._queue.append(operation)
-            try:
-                await readiness.park(operation)
-            finally:
-                if operation in self._queue:
-                    self._queue.remove(operation)
-                elif self._queue and self.running < MAX_LOOKUPS:
-                    self._queue[0].wake()  # woken and cut at once: pass the place on
-
     def _ask(
         self,
-        loop: asyncio.AbstractEventLoop,
+        reference: weakref.ref[asyncio.AbstractEventLoop],
         lookup: _Lookup,
-        operation: Operation,
         host: str | None,
         port: int,
         flags: int,
@@ -118,23 +144,26 @@ class Resolver:
             targets = _addresses(host, port, flags)
         except Exception as failed:
             error = failed
+        loop = reference()
         try:
-            loop.call_soon_threadsafe(self._deliver, lookup, operation, targets, error)
+            if loop is not None:
+                loop.call_soon_threadsafe(self._deliver, lookup, targets, error)
         except RuntimeError:
             pass  # the loop was closed meanwhile; nobody waits for the answer
 
-    def _deliver(
-        self,
-        lookup: _Lookup,
-        operation: Operation,
-        targets: list[Target],
-        error: Exception | None,
-    ) -> None:
+    def _deliver(self, lookup: _Lookup, targets: list[Target], error: Exception | None) -> None:
         lookup.targets, lookup.error, lookup.finished = targets, error, True
-        self.running -= 1
-        operation.wake()
-        if self._queue:
-            self._queue.popleft().wake()
+        self._leave_place()
+        if lookup.waiter is None:
+            self.abandoned -= 1
+        else:
+            lookup.waiter.wake()
+
+
+async def _park(operation: Operation, readiness: Readiness) -> None:
+    await readiness.park(operation)
+    if operation.deadline <= readiness.loop.time():
+        await asyncio.sleep(0)  # a scope that fired in this tick answers (law 15)
 
 
 def _check(operation: Operation, readiness: Readiness, progress: str) -> None:

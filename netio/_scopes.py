@@ -19,13 +19,14 @@ import enum
 import logging
 import math
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from netio._defaults import TIMER_STEP_SECONDS
 from netio._errors import DeadlineExceeded
 from netio._limits import Deadline, check_seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 _logger = logging.getLogger("netio")
@@ -33,6 +34,9 @@ _logger = logging.getLogger("netio")
 # The innermost scope of the running code. A child task inherits it and can read its deadline; a
 # scope that was left stays in the chains of such tasks, and contributes nothing (law 5).
 _innermost: Final[ContextVar[Scope | None]] = ContextVar("netio_scope", default=None)
+
+# What an operation leaves on the cancellation that cut it (`Operation.mark`).
+_MARKS: Final = ("operation", "peer", "done", "expected", "partial")
 
 
 class _State(enum.Enum):
@@ -77,15 +81,22 @@ class Scope:
     )
 
     def __init__(
-        self, *, delay: float | None, when: float | None, name: str | None, quiet: bool
+        self,
+        *,
+        delay: float | Deadline | None = None,
+        when: float | Deadline | None = None,
+        name: str | None,
+        quiet: bool,
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str or None, not {type(name).__name__}")
+        if isinstance(delay, Deadline):
+            delay, when = None, delay
         self.name = name
         self.caught = False
         self.overrun = 0.0
-        self._delay = delay
-        self._when = when
+        self._delay = None if delay is None else check_seconds(delay, "delay")
+        self._when = _point(when)  # infinity where there is no limit
         self._quiet = quiet
         self._state = _State.CREATED
         self._handle: asyncio.Handle | None = None
@@ -103,17 +114,16 @@ class Scope:
 
         Before the block is entered: where the deadline would be if it were entered now (law 2).
         """
+        when = self._when
         if self._state is _State.CREATED and self._delay is not None:
-            return asyncio.get_running_loop().time() + self._delay
-        return self._when
+            when = asyncio.get_running_loop().time() + self._delay
+        return None if when == math.inf else when
 
     def remaining(self) -> float:
         """Seconds until this scope's own deadline: never negative, infinity without one."""
         if self._state is _State.CREATED and self._delay is not None:
             return max(0.0, self._delay)
-        if self._when is None:
-            return math.inf
-        return max(0.0, self._when - asyncio.get_running_loop().time())
+        return Deadline(self._when).remaining()
 
     def expired(self) -> bool:
         """Whether the deadline has cut the block, also if the block swallowed that."""
@@ -123,13 +133,13 @@ class Scope:
         """Move the deadline to the point `when` (`loop.time()`, seconds), or remove it: None.
 
         Raises:
-            RuntimeError: the scope has not been entered, has fired, or was left.
+            RuntimeError: the scope has not been entered, has fired, was cancelled or left.
             ValueError: `when` is NaN.
         """
         point = _point(when)
         if self._state is not _State.ACTIVE or self._by_hand:
-            state = "not been entered" if self._state is _State.CREATED else "fired or was left"
-            raise RuntimeError(f"cannot move the deadline: {self._title} has {state}")
+            state = "cancelled" if self._by_hand else self._state.value
+            raise RuntimeError(f"cannot move the deadline of a scope that is {state}: {self!r}")
         self._when = point
         self._arm()
 
@@ -139,9 +149,7 @@ class Scope:
         May be called before the block is entered, and from other tasks of the same loop. Does
         nothing once the scope has fired or was left.
         """
-        if self._state is _State.CREATED:
-            self._by_hand = True
-        elif self._state is _State.ACTIVE and not self._by_hand:
+        if self._state in (_State.CREATED, _State.ACTIVE) and not self._by_hand:
             self._by_hand = True
             self._arm()
 
@@ -151,8 +159,7 @@ class Scope:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError(f"{self._title} must be entered inside a task")
-        loop = task.get_loop()
-        self._entered_at = loop.time()
+        self._entered_at = task.get_loop().time()
         if self._delay is not None:
             self._when = self._entered_at + self._delay
         self._task = task
@@ -169,152 +176,136 @@ class Scope:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        task = self._check_leaving()
-        self._disarm()
+        task = self._task
+        if task is None:
+            raise RuntimeError(f"{self._title} is not entered")
+        misuse = self._misuse(task)
+        self._leave(task)
+        if misuse is not None:
+            raise RuntimeError(f"{self._title} was left {misuse}")
         _innermost.set(self._parent)
-        if self._state is _State.ACTIVE:
-            self._state = _State.FINISHED
-            self._task = None
-            return None
-        self._task = None
-        self._state = _State.EXPIRED
-        now = task.get_loop().time()
-        self.overrun = now - self._fired_at
-        for _ in range(self._own_cancels):
-            task.uncancel()
-        self._own_cancels = 0
-        return self._conclude(task, exc, now)
+        return self._conclude(task, exc) if self._state is _State.EXPIRED else None
 
-    def _conclude(
-        self, task: asyncio.Task[object], exc: BaseException | None, now: float
-    ) -> bool | None:
-        """How a scope that has fired leaves, with its own cancels taken back."""
+    def _misuse(self, task: asyncio.Task[object]) -> str | None:
+        """Whether the block is left by another task or out of order (law 2)."""
+        # The loop is named since a forgotten generator may be closed when no loop runs any more.
+        if asyncio.current_task(task.get_loop()) is not task:
+            return "in another task than it was entered in"
+        inner = _nearest_live(_innermost.get())
+        if inner is self:
+            return None
+        innermost = inner._title if inner is not None else "no scope"
+        return f"out of order: {innermost} is the innermost one here (a yield inside a scope?)"
+
+    def _leave(self, task: asyncio.Task[object]) -> None:
+        """Drop the timer and take back each own cancel once, on every way out (law 17)."""
+        self._disarm()
+        self._task = None
+        # A chain of tasks, each started in a scope of the one before, must not keep them all.
+        self._parent = _nearest_live(self._parent)
+        if self._state is not _State.EXPIRING:
+            self._state = _State.FINISHED
+            return
+        self._state = _State.EXPIRED
+        self.overrun = task.get_loop().time() - self._fired_at
+        while self._own_cancels:
+            self._own_cancels -= 1
+            task.uncancel()
+
+    def _conclude(self, task: asyncio.Task[object], exc: BaseException | None) -> bool | None:
+        """What becomes of `exc` when the scope has fired and its own cancels are taken back."""
         if exc is None:
             return None  # swallowed (law 19)
         if not _only_cancellation(exc):
             if not self._by_hand:
-                exc.add_note(f"{self._title} expired {self.overrun:.3f} s before")
+                exc.add_note(f"{self._title} had expired {self.overrun:.3f} s before")
             return None  # law 18
         if task.cancelling() > self._entry_count:
-            return None  # an outside cancel wins (law 16)
+            return None  # an outside cancel, or the expiry of an enclosing scope (laws 14-16)
         self.caught = True
         if self._quiet or self._by_hand:
             return True
-        raise self._error(exc, now) from exc
+        raise self._error(exc) from exc
 
-    def _error(self, exc: BaseException, now: float) -> DeadlineExceeded:
-        when = self._when if self._when is not None else now
-        seconds = max(0.0, when - self._entered_at)
-        cut = getattr(exc, "operation", None)
-        during = f" during {cut}" if cut else ""
+    def _error(self, exc: BaseException) -> DeadlineExceeded:
+        marks: dict[str, Any] = {name: vars(exc)[name] for name in _MARKS if name in vars(exc)}
+        during = f" during {marks['operation']}" if "operation" in marks else ""
+        seconds = max(0.0, self._when - self._entered_at)
+        elapsed = self._fired_at + self.overrun - self._entered_at
         return DeadlineExceeded(
-            f"{self._title}: the limit of {seconds:.3g} s was reached after "
-            f"{now - self._entered_at:.3f} s{during}",
+            f"{self._title}: the limit of {seconds:.3g} s was reached after {elapsed:.3f} s"
+            f"{during}",
             limit="scope",
-            operation=cut or self._title,
             seconds=seconds,
-            elapsed=now - self._entered_at,
-            peer=getattr(exc, "peer", None),
-            done=getattr(exc, "done", 0),
-            expected=getattr(exc, "expected", None),
+            elapsed=elapsed,
             scope=self,
-        )
-
-    def _check_leaving(self) -> asyncio.Task[object]:
-        """Refuse to be left by another task or out of order, with nothing left behind (law 2)."""
-        task = self._task
-        if task is None or self._state not in (_State.ACTIVE, _State.EXPIRING):
-            raise RuntimeError(f"{self._title} is not entered")
-        inner = _nearest_live(_innermost.get())
-        here = asyncio.current_task() is task
-        if here and inner is self:
-            return task
-        self._disarm()
-        self._state = _State.EXPIRED if self._state is _State.EXPIRING else _State.FINISHED
-        self._task = None
-        for _ in range(self._own_cancels):
-            task.uncancel()
-        if not here:
-            raise RuntimeError(f"{self._title} was left in another task than it was entered in")
-        raise RuntimeError(
-            f"{self._title} was left out of order: {inner._title if inner else 'no scope'} "
-            "is the innermost one here (is there a yield inside a scope?)"
+            **{"operation": self._title, **marks},
         )
 
     def _arm(self) -> None:
         """One timer for the present deadline; what is due already fires at the next suspension."""
         self._disarm()
+        self._looked_again = False
         task = self._task
-        if task is None or (self._when is None and not self._by_hand):
+        if task is None or (self._when == math.inf and not self._by_hand):
             return
         loop = task.get_loop()
-        if self._by_hand or (self._when is not None and self._when <= loop.time()):
-            self._handle = loop.call_soon(self._fire)
-        elif self._when is not None:
-            self._handle = loop.call_at(self._when, self._fire)
+        if self._by_hand or self._when <= loop.time():
+            self._handle = loop.call_soon(self._fire, task)
+        else:
+            self._handle = loop.call_at(self._when, self._fire, task)
 
     def _disarm(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
-    def _fire(self) -> None:
+    def _fire(self, task: asyncio.Task[object]) -> None:
         """Cancel the task that is inside, once, unless what it waits for has just arrived."""
         self._handle = None
-        task = self._task
-        if task is None:
-            return
         loop = task.get_loop()
         now = loop.time()
-        if not self._by_hand and self._when is not None and now < self._when:
+        if now < self._when and not self._by_hand:
             # uvloop's timers are early at times (law 3).
-            self._handle = loop.call_at(max(self._when, now + TIMER_STEP_SECONDS), self._fire)
-            return
-        if not self._looked_again and _waits_on_done(task):
-            # The task is about to be resumed with a result: cancelling now would lose what
-            # `loop.sock_recv` and its like carry in their future (law 8).
+            when = max(self._when, now + TIMER_STEP_SECONDS)
+            self._handle = loop.call_at(when, self._fire, task)
+        elif not self._looked_again and _is_about_to_get_a_result(task):
+            # Cancelling now would lose what `loop.sock_recv` and its like carry (law 8).
             self._looked_again = True
-            self._handle = loop.call_soon(self._fire)
-            return
-        self._warn_of_stale_count(task)
-        self._state = _State.EXPIRING
-        self._fired_at = now
-        self._own_cancels += 1
-        task.cancel(f"{self._title} {'was cancelled' if self._by_hand else 'expired'}")
+            self._handle = loop.call_soon(self._fire, task)
+        else:
+            if loop.get_debug() and task.cancelling() > self._entry_count:
+                self._warn_of_count(task)
+            self._state = _State.EXPIRING
+            self._fired_at = now
+            self._own_cancels += 1
+            task.cancel(f"{self._title} {'was cancelled' if self._by_hand else 'expired'}")
 
-    def _warn_of_stale_count(self, task: asyncio.Task[object]) -> None:
-        """Say in debug mode why this scope will not convert its expiry (law 17)."""
-        extra = task.cancelling() - self._entry_count
-        scope = self._parent
-        while scope is not None:
-            if scope._fired_at >= self._entered_at:
-                extra -= scope._own_cancels
-            scope = scope._parent
-        if extra > 0 and task.get_loop().get_debug():
-            _logger.warning(
-                "%s expires while task %r counts %d cancellation(s) more than when it entered; "
-                "it will raise CancelledError, not DeadlineExceeded. Either an outside cancel is "
-                "being handled right now, or one was swallowed without Task.uncancel() "
-                "(asyncio.TaskGroup does so before Python 3.13)",
-                self._title,
-                task.get_name(),
-                extra,
-            )
+    def _warn_of_count(self, task: asyncio.Task[object]) -> None:
+        """Say why this scope will not convert its expiry, where that is not plain (law 17)."""
+        enclosing = _live_scopes(self._parent)
+        if _is_about_to_be_cancelled(task) or any(s._state is _State.EXPIRING for s in enclosing):
+            return
+        _logger.warning(
+            "%s expires while task %r counts %d cancellation(s) more than when it entered; it "
+            "will raise CancelledError, not DeadlineExceeded. Either an outside cancel is being "
+            "handled right now, or one was swallowed without Task.uncancel() (asyncio.TaskGroup "
+            "does so before Python 3.13)",
+            self._title,
+            task.get_name(),
+            task.cancelling() - self._entry_count,
+        )
 
     @property
     def _title(self) -> str:
         return "scope" if self.name is None else f"scope {self.name!r}"
 
-    @property
-    def _live(self) -> bool:
-        return self._state in (_State.ACTIVE, _State.EXPIRING)
-
     def __repr__(self) -> str:
         info = [self._state.value]
-        if self._when is not None:
-            info.append(f"when={self._when:.3f}")
-        elif self._delay is not None:
+        if self._state is _State.CREATED and self._delay is not None:
             info.append(f"delay={self._delay:.3f}")
+        elif self._when < math.inf:
+            info.append(f"when={self._when:.3f}")
         return f"<Scope {self.name + ' ' if self.name else ''}[{' '.join(info)}]>"
 
 
@@ -337,26 +328,17 @@ def timeout(delay: float | Deadline | None, *, name: str | None = None) -> Scope
     Cancellation: a cancel from outside always stays a ``CancelledError``, in every order with the
     expiry; `Task.cancelling()` is left as it was.
     """
-    if isinstance(delay, Deadline):
-        return Scope(delay=None, when=_point(delay), name=name, quiet=False)
-    return Scope(delay=_finite(delay, "delay"), when=None, name=name, quiet=False)
+    return Scope(delay=delay, name=name, quiet=False)
 
 
 def timeout_at(when: float | Deadline | None, *, name: str | None = None) -> Scope:
     """A scope that raises `DeadlineExceeded` when its block runs past the point `when`.
 
     `when` is a `loop.time()` in seconds or a `Deadline`; None or infinity mean no limit, a point
-    in the past fires at the first suspension. All else is as in `timeout`.
-
-    Returns: the `Scope`, to be used once with ``async with``.
-
-    Raises:
-        TypeError: `when` is not a number, None or a `Deadline`.
-        ValueError: `when` is NaN.
-
-    Cancellation: as in `timeout`.
+    in the past fires at the first suspension. All else, errors and cancellation included, is as
+    in `timeout`.
     """
-    return Scope(delay=None, when=_point(when), name=name, quiet=False)
+    return Scope(when=when, name=name, quiet=False)
 
 
 def move_on_after(delay: float | Deadline | None, *, name: str | None = None) -> Scope:
@@ -364,18 +346,8 @@ def move_on_after(delay: float | Deadline | None, *, name: str | None = None) ->
 
     As `timeout`, but its own expiry raises nothing: the program goes on after the block, and
     `Scope.caught` says whether the block was cut. None or infinity mean no limit.
-
-    Returns: the `Scope`, to be used once with ``async with``.
-
-    Raises:
-        TypeError: `delay` is not a number, None or a `Deadline`.
-        ValueError: `delay` is NaN.
-
-    Cancellation: as in `timeout`.
     """
-    if isinstance(delay, Deadline):
-        return Scope(delay=None, when=_point(delay), name=name, quiet=True)
-    return Scope(delay=_finite(delay, "delay"), when=None, name=name, quiet=True)
+    return Scope(delay=delay, name=name, quiet=True)
 
 
 def move_on_at(when: float | Deadline | None, *, name: str | None = None) -> Scope:
@@ -383,16 +355,8 @@ def move_on_at(when: float | Deadline | None, *, name: str | None = None) -> Sco
 
     `when` is a `loop.time()` in seconds or a `Deadline`; None or infinity mean no limit. All else
     is as in `move_on_after`.
-
-    Returns: the `Scope`, to be used once with ``async with``.
-
-    Raises:
-        TypeError: `when` is not a number, None or a `Deadline`.
-        ValueError: `when` is NaN.
-
-    Cancellation: as in `timeout`.
     """
-    return Scope(delay=None, when=_point(when), name=name, quiet=True)
+    return Scope(when=when, name=name, quiet=True)
 
 
 def current_deadline() -> float:
@@ -401,37 +365,32 @@ def current_deadline() -> float:
     Infinity where there is none. In a task that was started inside a scope this reads the
     inherited deadline, although that scope cuts only the task that entered it (law 6).
     """
-    nearest = math.inf
-    scope = _innermost.get()
-    while scope is not None:
-        if scope._live and scope._when is not None:
-            nearest = min(nearest, scope._when)
-        scope = scope._parent
-    return nearest
+    return min((scope._when for scope in _live_scopes(_innermost.get())), default=math.inf)
 
 
 def remaining() -> float:
     """Seconds until `current_deadline`: never negative, infinity where there is none."""
-    deadline = current_deadline()
-    if deadline == math.inf:
+    return Deadline(current_deadline()).remaining()
+
+
+def _point(when: float | Deadline | None) -> float:
+    if when is None:
         return math.inf
-    return max(0.0, deadline - asyncio.get_running_loop().time())
-
-
-def _finite(value: float | None, name: str) -> float | None:
-    seconds = math.inf if value is None else check_seconds(value, name)
-    return None if seconds == math.inf else seconds
-
-
-def _point(when: float | Deadline | None) -> float | None:
-    return _finite(when.when if isinstance(when, Deadline) else when, "when")
+    return when.when if isinstance(when, Deadline) else check_seconds(when, "when")
 
 
 def _nearest_live(scope: Scope | None) -> Scope | None:
-    """Skip scopes that were left, so that chains of tasks don't keep each other's scopes."""
-    while scope is not None and not scope._live:
+    """`scope`, or the nearest one around it that was not left (law 5)."""
+    while scope is not None and scope._task is None:
         scope = scope._parent
     return scope
+
+
+def _live_scopes(scope: Scope | None) -> Iterator[Scope]:
+    """`scope` and those around it, innermost first, without the ones that were left."""
+    while (scope := _nearest_live(scope)) is not None:
+        yield scope
+        scope = scope._parent
 
 
 def _delivered_cancels(task: asyncio.Task[object]) -> int:
@@ -439,15 +398,21 @@ def _delivered_cancels(task: asyncio.Task[object]) -> int:
 
     `_must_cancel` is set while a cancel waits for the next suspension; tasks in C, in Python and
     eager ones all show it. Where it can't be read, a pending cancel counts as met: the scope may
-    then answer in place of it, as `asyncio.timeout` does.
+    then answer in place of it, as `asyncio.timeout` does. The count is zero in spite of it when
+    the cancel was taken back: before 3.13 the task gets the `CancelledError` all the same.
     """
     count = task.cancelling()
-    return count - 1 if getattr(task, "_must_cancel", False) else count
+    return count - 1 if count and getattr(task, "_must_cancel", False) else count
 
 
-def _waits_on_done(task: asyncio.Task[object]) -> bool:
+def _is_about_to_get_a_result(task: asyncio.Task[object]) -> bool:
     future = getattr(task, "_fut_waiter", None)
-    return future is not None and future.done()
+    return future is not None and future.done() and not future.cancelled()
+
+
+def _is_about_to_be_cancelled(task: asyncio.Task[object]) -> bool:
+    future = getattr(task, "_fut_waiter", None)
+    return getattr(task, "_must_cancel", False) or (future is not None and future.cancelled())
 
 
 def _only_cancellation(exc: BaseException) -> bool:

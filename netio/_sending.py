@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from asyncio import current_task
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -20,12 +21,12 @@ from netio._defaults import (
     LAST_LOOK_BYTES,
     OPERATIONS_PER_TURN,
 )
-from netio._errors import ConnectionLost, StreamClosed, connection_lost
-from netio._limits import Operation, Timeouts
+from netio._errors import ConnectionLost, NetioError, StreamClosed, connection_lost
+from netio._limits import Operation, Timeouts, check_loop
 from netio._receiving import COST_SHIFT, Receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     from netio._channel import Channel
     from netio._limits import Timeout
@@ -34,13 +35,19 @@ if TYPE_CHECKING:
 class Outgoing(Operation):
     """One write in progress: what the kernel has not taken yet."""
 
-    __slots__ = ("_channel", "_views", "done", "error", "full", "total")
+    __slots__ = ("_receiver", "_views", "done", "error", "full", "total")
 
     def __init__(
-        self, name: str, channel: Channel, views: Iterable[memoryview], *, total: int, done: int = 0
+        self,
+        name: str,
+        receiver: Receiver,
+        views: Iterable[memoryview],
+        *,
+        total: int,
+        done: int = 0,
     ) -> None:
-        super().__init__(name, size=total, peer=channel.peer, expected=total)
-        self._channel = channel
+        super().__init__(name, size=total, peer=receiver.peer, expected=total)
+        self._receiver = receiver  # which keeps the failure that both directions share
         self._views = deque(views)
         self.total = total
         self.done = 0
@@ -51,16 +58,19 @@ class Outgoing(Operation):
     def attempt(self) -> bool:
         """Offer what is left, once; True: it is all taken, or can't be."""
         views = self._views
+        channel = self._receiver.channel
         try:
             if len(views) == 1:
-                offered = views[0][:BYTES_PER_TURN]
-                sent = self._channel.send(offered)
-                self.full = sent is None or sent < len(offered)
+                with views[0][:BYTES_PER_TURN] as offered:
+                    sent = channel.send(offered)
+                    self.full = sent is None or sent < len(offered)
             else:
-                sent = self._channel.send_many(list(islice(views, BUFFERS_PER_SEND)))
+                sent = channel.send_many(list(islice(views, BUFFERS_PER_SEND)))
                 self.full = sent is None
         except OSError as error:
-            self.error = error
+            # Kept now: the kernel says it once, and a read may come before this write is resumed,
+            # or this write be cancelled (law 29).
+            self.error = self._receiver.fail(error)
             return True
         if sent:
             self._advance(sent)
@@ -70,18 +80,16 @@ class Outgoing(Operation):
         self.done += sent
         views = self._views
         while sent:
-            first = views[0]
-            if sent < len(first):
-                views[0] = first[sent:]
-                return
-            sent -= len(first)
-            views.popleft()
+            with views.popleft() as first:
+                if sent < len(first):
+                    views.appendleft(first[sent:])
+                    return
+                sent -= len(first)
 
     def forget(self) -> None:
         """Let go of the caller's memory, also while an error with this frame is alive."""
-        for view in self._views:
-            view.release()
-        self._views.clear()
+        while self._views:
+            self._views.popleft().release()
 
     def progress(self) -> str:
         """How far it got, for errors."""
@@ -132,15 +140,16 @@ class Sender:
             or self._credit <= 0
             or self.ended
             or self._torn is not None
+            or self._receiver.failure is not None
             or channel.closed
-            or asyncio.get_running_loop() is not channel.loop
+            or current_task(channel.loop) is None
         ):
             return 0
         try:
             sent = channel.send(data) or 0
         except OSError as error:
             # Kept here, since the kernel says it only once; the slow way raises it.
-            self._receiver.failure = self._receiver.failure or error
+            self._receiver.fail(error)
             return 0
         self._credit -= 1 + (sent >> COST_SHIFT)
         self.bytes_sent += sent
@@ -150,45 +159,70 @@ class Sender:
         self, name: str, views: list[memoryview], total: int, timeout: Timeout, *, done: int = 0
     ) -> None:
         """Send what `quick` has left of `views`, in turn."""
-        outgoing = Outgoing(name, self.channel, views, total=total, done=done)
+        outgoing = Outgoing(name, self._receiver, views, total=total, done=done)
         try:
-            self._check(outgoing)
-            now = self.channel.loop.time()
-            outgoing.start(
-                now, timeout, default=self.timeouts.write, kind="write", fixed=self.fixed
-            )
-            await self._take_turn(outgoing)
-            try:
-                await self._send(outgoing)
-            finally:
-                self.bytes_sent += outgoing.done - done
-                self._pass_on()
-        except asyncio.CancelledError as cancelled:
-            outgoing.mark(cancelled, done=outgoing.done)
-            raise
+            await self._in_turn(outgoing, timeout, self._send)
         finally:
+            self.bytes_sent += outgoing.done - done
             if 0 < outgoing.done < total:
                 self._torn = f"an earlier {outgoing.text} was cut after {outgoing.done} bytes"
+            self.channel.leave(outgoing)
             outgoing.forget()
 
     async def end(self, timeout: Timeout) -> None:
         """Say that nothing follows, once the writes before are through."""
-        outgoing = Outgoing("write_eof", self.channel, (), total=0)
+        outgoing = Outgoing("write_eof", self._receiver, (), total=0)
         outgoing.size = None
+        if self.ended and not self.channel.closed:
+            self._credit -= 1
+            await self._yield_at_times()
+            return
+        try:
+            await self._in_turn(outgoing, timeout, self._shut_down)
+        finally:
+            self.channel.leave(outgoing)
+
+    async def _shut_down(self, outgoing: Outgoing) -> None:
         if self.ended and not self.channel.closed:
             return
         self._check(outgoing)
-        now = self.channel.loop.time()
-        outgoing.start(now, timeout, default=self.timeouts.write, kind="write", fixed=self.fixed)
-        await self._take_turn(outgoing)
         try:
-            self._check(outgoing)
             self.channel.shut_down_writing()
-            self.ended = True
         except OSError as error:
-            raise self._lost(outgoing, error) from error
-        finally:
-            self._pass_on()
+            # Not kept: "not connected" only repeats what the kernel is still going to say.
+            raise connection_lost(error, str(outgoing)) from error
+        self.ended = True
+
+    async def _in_turn(
+        self,
+        outgoing: Outgoing,
+        timeout: Timeout,
+        act: Callable[[Outgoing], Coroutine[None, None, None]],
+    ) -> None:
+        """`act` when the writes before are through, within the limits that begin now."""
+        loop = self.channel.loop
+        try:
+            self._credit -= 1
+            try:
+                self._check(outgoing)
+            except NetioError:
+                await self._yield_at_times()
+                raise
+            outgoing.start(loop.time(), timeout, self.timeouts.write, "write", self.fixed)
+            await self._take_turn(outgoing)
+            try:
+                await self._yield_at_times()
+                await act(outgoing)
+            finally:
+                self._pass_on()
+        except asyncio.CancelledError as cancelled:
+            outgoing.mark(cancelled, done=outgoing.done)
+            raise
+
+    async def _yield_at_times(self) -> None:
+        if self._credit <= 0:
+            self._credit = OPERATIONS_PER_TURN
+            await asyncio.sleep(0)  # law 35
 
     def set_fixed(self, when: float) -> None:
         """The connection's own deadline was moved: writes that wait obey (law 7)."""
@@ -205,12 +239,18 @@ class Sender:
             return
         self._queue.append(outgoing)
         try:
+            waited = False
             while self._current is not outgoing:
                 now = self.channel.loop.time()
-                if outgoing.deadline <= now:
+                expired = outgoing.deadline <= now
+                if not expired:
+                    await self.channel.park(outgoing)
+                    self._credit = OPERATIONS_PER_TURN
+                elif waited:
+                    await asyncio.sleep(0)  # a scope that fired in the same tick answers (law 15)
+                else:
                     raise outgoing.exceeded(now, "it was still waiting for an earlier write")
-                await self.channel.park(outgoing)
-                self._credit = OPERATIONS_PER_TURN
+                waited = not expired
                 if self.channel.closed:
                     raise StreamClosed(f"{outgoing}: the stream was closed by this side")
         except BaseException:
@@ -228,24 +268,24 @@ class Sender:
     async def _send(self, outgoing: Outgoing) -> None:
         """Offer, wait, offer again, until all is taken. The turn is this write's."""
         channel = self.channel
-        if self._credit <= 0:
-            self._credit = OPERATIONS_PER_TURN
-            await asyncio.sleep(0)  # law 35
         self._check(outgoing)
         likely = not outgoing.full
+        waited = False
         while outgoing.done < outgoing.total:
             now = channel.loop.time()
             expired = outgoing.deadline <= now
             if likely or expired:
                 likely = False
                 self._offer(outgoing, LAST_LOOK_BYTES if expired else BYTES_PER_TURN)
-                if outgoing.done == outgoing.total:
-                    return
-                if outgoing.error is None and expired:
+            if outgoing.done < outgoing.total and outgoing.error is None:
+                if not expired:
+                    await channel.wait_writable(outgoing)
+                    self._credit = OPERATIONS_PER_TURN
+                elif waited:
+                    await asyncio.sleep(0)  # a scope that fired in the same tick answers (law 15)
+                else:
                     raise outgoing.exceeded(now, outgoing.progress(), done=outgoing.done)
-            if outgoing.error is None:
-                await channel.wait_writable(outgoing)
-                self._credit = OPERATIONS_PER_TURN
+                waited = not expired
             if outgoing.done == outgoing.total:
                 return
             if channel.closed:
@@ -254,27 +294,25 @@ class Sender:
                 raise self._lost(outgoing, outgoing.error)
 
     def _offer(self, outgoing: Outgoing, most: int) -> None:
-        """Attempt until all is taken, the kernel is full, or `most` bytes went (law 35)."""
+        """Attempt until all is taken, the kernel is full, or enough of either went (law 35)."""
         before = outgoing.done
-        while not outgoing.attempt() and not outgoing.full and outgoing.done - before < most:
-            pass
-        self._credit -= 1 + ((outgoing.done - before) >> COST_SHIFT)
+        for _ in range(OPERATIONS_PER_TURN):
+            if outgoing.attempt() or outgoing.full or outgoing.done - before >= most:
+                break
+        self._credit -= (outgoing.done - before) >> COST_SHIFT
 
     def _check(self, outgoing: Outgoing) -> None:
         """Refuse what can't be written any more, before any I/O."""
-        if asyncio.get_running_loop() is not self.channel.loop:
-            raise RuntimeError(f"{outgoing.name}: the stream belongs to another event loop")
+        if current_task(self.channel.loop) is None:
+            check_loop(self.channel.loop, outgoing.name)
         if self.channel.closed:
             raise StreamClosed(f"{outgoing}: the stream was closed by this side")
         if self.ended:
             raise StreamClosed(f"{outgoing}: write_eof has closed this direction")
-        if self._torn is not None:
-            raise ConnectionLost(f"{outgoing}: the stream is out of step, {self._torn}")
         if self._receiver.failure is not None:
             raise self._lost(outgoing, self._receiver.failure)
+        if self._torn is not None:
+            raise ConnectionLost(f"{outgoing}: the stream is out of step, {self._torn}")
 
     def _lost(self, outgoing: Outgoing, error: OSError) -> ConnectionLost:
-        """The error for a failure, which is kept for both directions (law 29)."""
-        self._receiver.failure = self._receiver.failure or error
-        what = f"{outgoing} ({outgoing.progress()})"
-        return connection_lost(self._receiver.failure, what, done=outgoing.done)
+        return connection_lost(error, f"{outgoing} ({outgoing.progress()})", done=outgoing.done)

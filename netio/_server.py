@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import enum
 import logging
 import socket
+from collections.abc import Awaitable, Callable
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Self
 
-from netio._arguments import check_count, check_host, check_port, check_socket
+from netio._arguments import check_count, check_host, check_port
 from netio._connect import check_timeouts
 from netio._defaults import (
     ACCEPT_PAUSE_SECONDS,
@@ -26,16 +29,13 @@ from netio._defaults import (
 )
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._limits import Operation, Timeouts, check_seconds
-from netio._network import SYSTEM, SocketAcceptor
+from netio._network import SocketAcceptor, check_listener, chosen_network, start_listening
 from netio._opening import Opening
 from netio._readiness import Waiter
 from netio._stream import Stream
 from netio._tasks import wait_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from types import TracebackType
-
     from netio._channel import Channel
     from netio._errors import Address
     from netio._network import Acceptor, Network
@@ -99,17 +99,11 @@ class Server:
         self._grace = grace
         self._on_error = on_error
         self._addresses = tuple(acceptor.address for acceptor in acceptors)
-        self._streams: dict[asyncio.Task[None], Stream] = {}
+        self._connections: dict[Stream, _Connection] = {}
         self._accepted = 0
         self._failed = 0
-        self._stopping: asyncio.Task[ShutdownReport] | None = None
         self._loop = asyncio.get_running_loop()
-        self._accepting = [
-            self._loop.create_task(
-                self._accept(acceptor), name=f"netio accept {format_address(acceptor.address)}"
-            )
-            for acceptor in acceptors
-        ]
+        self._accepting = [self._loop.create_task(self._accept(a)) for a in acceptors]
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -119,16 +113,15 @@ class Server:
     @property
     def connections(self) -> tuple[Stream, ...]:
         """The streams whose handlers run now."""
-        return tuple(self._streams.values())
+        return tuple(self._connections)
 
     def statistics(self) -> ServerStatistics:
         """A snapshot of the server's counters, also after it was closed."""
-        return ServerStatistics(
-            accepted=self._accepted, active=len(self._streams), failed=self._failed
-        )
+        active = len(self._connections)
+        return ServerStatistics(accepted=self._accepted, active=active, failed=self._failed)
 
     async def serve_forever(self) -> None:
-        """Wait until the server is closed by another task.
+        """Wait until the server stops accepting, because another task closes it.
 
         Raises: nothing of its own; the server stays usable.
 
@@ -141,129 +134,180 @@ class Server:
 
         `grace`: seconds the handlers get to end by themselves; None for what the server was made
         with. After it they have 2 seconds for their cleanup, and 2 more when their socket is cut.
-        May be repeated; further calls wait for the same end. A handler may call it: it is left
-        out of the wait for itself.
+        May be repeated, also while a call is under way, for instance with a shorter grace. A
+        handler may call it, which waits for all handlers but itself and those that called before.
 
-        Returns: the `ShutdownReport`. Handlers that are running even then are named there.
+        Returns: the `ShutdownReport`, about the handlers that ran when this was called. Those
+        that are running even then are named there.
 
         Raises:
+            RuntimeError: called from another event loop than the server's.
             TypeError, ValueError: for a wrong `grace`; the server stays usable.
 
-        Cancellation: the grace is over at once; handlers are cancelled and waited for all the
-        same, bounded as above, and then the ``CancelledError`` is raised.
+        Cancellation: the first one ends the grace, a second one the time for cleanup: handlers
+        are cancelled, cut and waited for all the same, bounded as above. Then the first
+        ``CancelledError`` is raised.
         """
         seconds = self._grace if grace is None else check_seconds(grace, "grace")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("aclose: the server belongs to another event loop")
         for acceptor in self._acceptors:
             acceptor.close()
-        me = asyncio.current_task()
-        return await self._end_handlers([t for t in self._streams if t is not me], seconds)
+        connections = self._connections.values()
+        mine = next((c for c in connections if c.task in (asyncio.current_task(), None)), None)
+        # Handlers that close the server must not wait for each other in a circle.
+        ending = [c for c in connections if c is not mine and not (mine and c.closes)]
+        if mine is not None:
+            mine.closes = True
+        await self._end(ending, seconds)
+        fates = [c.fate for c in ending]
+        return ShutdownReport(
+            finished=fates.count(_Fate.FINISHED),
+            cancelled=fates.count(_Fate.CANCELLED),
+            cut=fates.count(_Fate.CUT),
+            deaf=tuple(c.name for c in ending if c.fate is _Fate.DEAF),
+        )
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _end_handlers(self, tasks: list[asyncio.Task[None]], grace: float) -> ShutdownReport:
+    async def _end(self, connections: list[_Connection], grace: float) -> None:
+        waited_for = [c.task for c in connections if c.task and c.fate is not _Fate.DEAF]
+        tasks = [*self._accepting, *waited_for]
         cancelled: asyncio.CancelledError | None = None
-        counts = []
-        try:
-            await asyncio.wait([*self._accepting, *tasks], timeout=max(0.0, grace))
-        except asyncio.CancelledError as error:
-            cancelled = error
-        counts.append(_running(tasks))
-        for task in _running(tasks):
-            task.cancel("the server is closing")
-        cancelled = await wait_ended([*self._accepting, *tasks], CLEANUP_SECONDS) or cancelled
-        counts.append(_running(tasks))
-        for task in _running(tasks):
-            if (stream := self._streams.get(task)) is not None:
-                stream.abort()
-        cancelled = await wait_ended(tasks, CLEANUP_SECONDS) or cancelled
-        deaf = _running(tasks)
-        if deaf:
-            names = ", ".join(task.get_name() for task in deaf)
-            _logger.error("handlers are still running after the server was closed: %s", names)
+        steps = ((grace, _Fate.CANCELLED), (CLEANUP_SECONDS, _Fate.CUT))
+        for seconds, fate in (*steps, (CLEANUP_SECONDS, _Fate.DEAF)):
+            arrived = await wait_ended(tasks, seconds, patient=fate is _Fate.DEAF)
+            cancelled = cancelled or arrived
+            for connection in connections:
+                connection.press(fate)
         if cancelled is not None:
             raise cancelled
-        late, later = counts
-        return ShutdownReport(
-            finished=len(tasks) - len(late),
-            cancelled=len(late) - len(later),
-            cut=len(later) - len(deaf),
-            deaf=tuple(task.get_name() for task in deaf),
-        )
 
     async def _accept(self, acceptor: Acceptor) -> None:
-        waiter = Waiter()
-        while not acceptor.closed:
-            try:
-                drained = self._accept_some(acceptor)
-            except OSError as error:
-                _logger.error(
-                    "cannot accept on %s: %s; trying again in %g s",
-                    format_address(acceptor.address),
-                    error.strerror or error,
-                    ACCEPT_PAUSE_SECONDS,
-                )
-                await acceptor.park(Waiter(self._loop.time() + ACCEPT_PAUSE_SECONDS))
-                continue
-            if drained:
-                await acceptor.wait_readable(waiter)
-            else:
-                await asyncio.sleep(0)
+        arrival, pause = Waiter(), Waiter()
+        drained = True  # to wait first: no handler runs before the caller has the server
+        try:
+            while not acceptor.closed:
+                try:
+                    await (acceptor.wait_readable(arrival) if drained else asyncio.sleep(0))
+                    drained = self._accept_some(acceptor)
+                except Exception as error:  # whatever it is, it must not end the server
+                    self._complain(acceptor, error)
+                    pause.deadline = self._loop.time() + ACCEPT_PAUSE_SECONDS
+                    await acceptor.park(pause)
+                    drained = False
+        finally:
+            acceptor.close()
 
     def _accept_some(self, acceptor: Acceptor) -> bool:
-        """Start handlers for what is there; True when the kernel has no more."""
+        """Start handlers for what is there; True when there is no more."""
         for _ in range(ACCEPTS_PER_TURN):
-            channel = acceptor.accept()
+            # An eager task has run its handler by now, which may have closed the server.
+            channel = None if acceptor.closed else acceptor.accept()
             if channel is None:
                 return True
             self._start(channel)
         return False
 
+    def _complain(self, acceptor: Acceptor, error: Exception) -> None:
+        text = "cannot accept on %s: %s; trying again in %g s"
+        where = format_address(acceptor.address)
+        traceback = None if isinstance(error, OSError) else error  # out of descriptors, mostly
+        _logger.error(text, where, error, ACCEPT_PAUSE_SECONDS, exc_info=traceback)
+
     def _start(self, channel: Channel) -> None:
-        stream = Stream(channel, timeouts=self._timeouts, limit=self._limit)
+        connection = _Connection(Stream(channel, timeouts=self._timeouts, limit=self._limit))
+        self._connections[connection.stream] = connection
         self._accepted += 1
-        name = f"netio {format_address(channel.peer)}"
-        task = self._loop.create_task(self._handle(stream), name=name)
-        if not task.done():
-            self._streams[task] = stream
-            task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._streams.pop(task, None)
-
-    async def _handle(self, stream: Stream) -> None:
+        handling = self._handle(connection)
         try:
-            await self._handler(stream)
-        except Exception as error:
+            task = self._loop.create_task(handling, name=connection.name)
+        except BaseException:
+            handling.close()
+            self._forget(connection)
+            raise
+        connection.task = task
+        task.add_done_callback(lambda _: self._forget(connection))
+
+    def _forget(self, connection: _Connection) -> None:
+        """The task has ended; if it was cancelled before it began, the stream is still open."""
+        self._connections.pop(connection.stream, None)
+        connection.stream.abort()
+
+    async def _handle(self, connection: _Connection) -> None:
+        stream = connection.stream
+        try:
+            work: object = self._handler(stream)
+            if not isinstance(work, Awaitable):
+                kind = type(work).__name__
+                raise TypeError(f"handler must be an async function; it returned {kind}")
+            await work
+        except (Exception, BaseExceptionGroup) as error:
             self._failed += 1
-            self._report(stream, error)
+            self._report(connection, error)
         finally:
             await stream.aclose()
 
-    def _report(self, stream: Stream, error: Exception) -> None:
+    def _report(self, connection: _Connection, error: BaseException) -> None:
         """One line for what the peer caused, a traceback for what is the handler's own."""
-        peer = format_address(stream.peer)
-        if isinstance(error, NetioError) and not isinstance(error, (StreamBusy, StreamClosed)):
+        peer = format_address(connection.stream.peer)
+        if _caused_from_outside(error) or connection.fate is _Fate.CUT:
             _logger.info("connection of %s ended: %s: %s", peer, type(error).__name__, error)
         else:
             _logger.error("the handler of %s failed", peer, exc_info=error)
-        if self._on_error is not None:
+        if self._on_error is not None and isinstance(error, Exception):
             try:
-                self._on_error(stream, error)
+                self._on_error(connection.stream, error)
             except Exception:
                 _logger.exception("on_error failed for %s", peer)
 
 
-def _running(tasks: list[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
-    return [task for task in tasks if not task.done()]
+class _Fate(enum.IntEnum):
+    """What closing the server has done to a handler so far."""
+
+    FINISHED = 0  # nothing
+    CANCELLED = 1
+    CUT = 2
+    DEAF = 3  # all that can be done; it is not waited for again
+
+
+class _Connection:
+    """One connection of a server: its stream, and the task that runs the handler.
+
+    `task` is None while `create_task` runs an eager one; `closes` once it has closed the server.
+    """
+
+    __slots__ = ("closes", "fate", "name", "stream", "task")
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.name = f"netio {format_address(stream.peer)}"
+        self.task: asyncio.Task[None] | None = None
+        self.fate = _Fate.FINISHED
+        self.closes = False
+
+    def press(self, fate: _Fate) -> None:
+        """Do the next thing to a handler that is running still: once, however often we close."""
+        if self.task is None or self.task.done() or self.fate >= fate:
+            return
+        self.fate = fate
+        if fate is _Fate.CANCELLED:
+            self.task.cancel("the server is closing")
+        elif fate is _Fate.CUT:
+            self.stream.abort()
+        else:
+            _logger.error("handler %s is still running after the server was closed", self.name)
+
+
+def _caused_from_outside(error: BaseException) -> bool:
+    """Whether the peer or the network caused it: nothing that an attacker could fill a log with."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_caused_from_outside, error.exceptions))
+    return isinstance(error, NetioError) and not isinstance(error, (StreamBusy, StreamClosed))
 
 
 def serve_tcp(
@@ -302,45 +346,48 @@ def serve_tcp(
 
     Cancellation: nothing is left behind.
     """
-    if not callable(handler):
-        raise TypeError(f"handler must be an async function, not {type(handler).__name__}")
-    if on_error is not None and not callable(on_error):
-        raise TypeError(f"on_error must be a function or None, not {type(on_error).__name__}")
+    _check_functions(handler, on_error)
     if host is not None:
         check_host(host)
-    if sock is not None and (host is not None or port != 0):
-        raise ValueError("sock stands instead of host and port; give one or the other")
-    if sock is not None:
-        check_socket(sock)
     check_port(port)
+    if sock is not None:
+        check_listener(sock)
+        if host is not None or port != 0 or network is not None:
+            raise ValueError("sock stands instead of host, port and network")
     check_timeouts(timeouts)
+    check_count(backlog, "backlog", at_least=1)
     settings: dict[str, Any] = {
         "timeouts": timeouts,
         "limit": check_count(limit, "limit", at_least=1),
         "grace": check_seconds(grace, "grace"),
         "on_error": on_error,
     }
-    check_count(backlog, "backlog", at_least=1)
-    opening = _serve(
-        handler, host, port, sock, backlog, SYSTEM if network is None else network, settings
-    )
-    return Opening("serve_tcp", opening)
+    where = (chosen_network(network), host, port) if sock is None else sock
+    return Opening("serve_tcp", _serve(handler, where, backlog, settings))
+
+
+def _check_functions(handler: object, on_error: object) -> None:
+    if not callable(handler):
+        raise TypeError(f"handler must be an async function, not {handler!r}")
+    if on_error is not None and (not callable(on_error) or iscoroutinefunction(on_error)):
+        raise TypeError(f"on_error must be a plain function or None, not {on_error!r}")
 
 
 async def _serve(
     handler: Handler,
-    host: str | None,
-    port: int,
-    sock: socket.socket | None,
+    where: socket.socket | tuple[Network, str | None, int],
     backlog: int,
-    network: Network,
     settings: dict[str, Any],
 ) -> Server:
     loop = asyncio.get_running_loop()
-    if sock is not None:
-        return Server(handler, [SocketAcceptor(loop, sock, backlog)], **settings)
-    lookup = Operation("serve_tcp: lookup", peer=(host or "*", port))
-    limit = settings["timeouts"].resolve
-    lookup.start(loop.time(), DEFAULT, default=limit, kind="resolve")
-    acceptors = await network.listen(host, port, lookup, backlog=backlog)
+    acceptors: list[Acceptor]
+    if isinstance(where, socket.socket):
+        start_listening(where, backlog)
+        acceptors = [SocketAcceptor(loop, where)]
+    else:
+        network, host, port = where
+        lookup = Operation("serve_tcp: lookup", peer=(host or "*", port))
+        limit = settings["timeouts"].resolve
+        lookup.start(loop.time(), DEFAULT, default=limit, kind="resolve")
+        acceptors = await network.listen(host, port, lookup, backlog=backlog)
     return Server(handler, acceptors, **settings)

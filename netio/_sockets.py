@@ -8,12 +8,15 @@ past the separator out of the kernel, so that other code can go on reading from 
 - what holds no complete separator belongs to the result, and is consumed: waiting on bytes that
   were only peeked at would spin, since they keep the descriptor ready;
 - what holds one is consumed up to its end.
+
+Bytes leave the kernel only in the task that asked for them, with no suspension until they are
+returned or put on the error: no order of data, limit and cancellation can lose one (law 10).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import select
 import socket
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
@@ -24,42 +27,30 @@ from netio._defaults import (
     BYTES_PER_TURN,
     DEFAULT,
     LAST_LOOK_BYTES,
+    OPERATIONS_PER_TURN,
     PEEK_BYTES,
     READ_BYTES,
     STREAM_LIMIT_BYTES,
 )
-from netio._errors import (
-    ConnectionLost,
-    DeadlineExceeded,
-    IncompleteRead,
-    LimitExceeded,
-    NetioError,
-    StreamBusy,
-    connection_lost,
-)
+from netio._errors import IncompleteRead, LimitExceeded, NetioError, StreamBusy, connection_lost
 from netio._limits import Operation, Timeouts, check_timeout
 from netio._readiness import DescriptorReadiness
+from netio._receiving import COST_SHIFT
 from netio._stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from netio._arguments import Buffer
     from netio._defaults import DefaultType
+    from netio._errors import Address
     from netio._limits import Timeout
 
 _DEFAULTS: Final = Timeouts()
-
-# Descriptors that are being read or written by these functions. A loop has one reader a
-# descriptor, so a second wait would take it from the first without a word.
-_in_use: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, set[tuple[int, str]]]] = (
-    WeakKeyDictionary()
-)
 
 
 async def read_bytes(sock: socket.socket | Stream, n: int, *, timeout: Timeout = DEFAULT) -> bytes:
     """Read exactly `n` bytes from a non-blocking socket, or from a `Stream`.
 
+    Don't close the socket while the call waits.
     `timeout`: seconds for the whole call, a `Deadline`, None for no limit; left out, 60 seconds.
 
     Returns: the bytes.
@@ -68,28 +59,17 @@ async def read_bytes(sock: socket.socket | Stream, n: int, *, timeout: Timeout =
         DeadlineExceeded, ConnectionLost, IncompleteRead: the limit, a failure or the end came
             first. The bytes consumed are on the error as `partial`; the socket stays usable.
         StreamBusy: another call reads from this socket. Nothing is consumed.
-        ValueError: the socket is blocking, or `n` is negative. TypeError: a wrong type.
+        ValueError: the socket is blocking, not connected or no stream socket, or `n` is negative.
+        TypeError: a wrong type.
 
     Cancellation: the ``CancelledError`` has the bytes consumed as `partial`. On a `Stream`, here
     and in the errors above, nothing is consumed and everything stays readable.
     """
     if isinstance(sock, Stream):
         return await sock.read_exactly(n, timeout=timeout)
-    count = check_count(n, "n")
-    call = _Call("read_bytes", sock, timeout, "read", size=count, expected=count)
-    taken = bytearray()
-
-    def attempt() -> bool | None:
-        if len(taken) == count:
-            return True
-        chunk = sock.recv(min(count - len(taken), READ_BYTES))
-        taken.extend(chunk)
-        if not chunk:
-            raise call.incomplete(taken)
-        return len(taken) == count
-
-    await call.run(attempt, taken)
-    return bytes(taken)
+    call = _ReadExactly(sock, check_count(n, "n"))
+    await call.run(timeout)
+    return bytes(call.taken)
 
 
 async def readuntil(
@@ -101,6 +81,7 @@ async def readuntil(
 ) -> bytes:
     """Read up to and including a separator, and nothing past it, from a non-blocking socket.
 
+    Don't close the socket while the call waits.
     `separator`: bytes, or a tuple of several; the earliest end wins, then the shorter one.
     `limit`: the longest result in bytes; left out, 64 KiB (or the limit of the `Stream`).
     `timeout`: seconds for the whole call, a `Deadline`, None for no limit; left out, 60 seconds.
@@ -111,8 +92,8 @@ async def readuntil(
         DeadlineExceeded, ConnectionLost, IncompleteRead, LimitExceeded: the bytes consumed are on
             the error as `partial`; the socket stays usable.
         StreamBusy: another call reads from this socket. Nothing is consumed.
-        ValueError: the socket is blocking, the separator empty, or the limit smaller than it.
-        TypeError: a wrong type.
+        ValueError: the socket is blocking, not connected or no stream socket; the separator is
+            empty, or the limit smaller than it. TypeError: a wrong type.
 
     Cancellation: the ``CancelledError`` has the bytes consumed as `partial`. On a `Stream`, here
     and in the errors above, nothing is consumed and everything stays readable.
@@ -123,29 +104,9 @@ async def readuntil(
     most = STREAM_LIMIT_BYTES if limit is DEFAULT else check_count(limit, "limit")
     if most < min(map(len, separators)):
         raise ValueError(f"limit ({most}) is smaller than the separator")
-    call = _Call("readuntil", sock, timeout, "read")
-    seen = ReceiveBuffer()
-    search = Search(separators, most)
-    taken = bytearray()
-
-    def attempt() -> bool | None:
-        if len(taken) == most:
-            raise LimitExceeded(
-                f"{call.operation}: no separator within the limit of {most} bytes; what was "
-                "consumed is in .partial",
-                limit=most,
-                partial=bytes(taken),
-            )
-        ahead = sock.recv(min(most - len(taken), PEEK_BYTES), socket.MSG_PEEK)
-        if not ahead:
-            raise call.incomplete(taken)
-        seen.append(ahead)
-        found = search.find(seen)
-        taken.extend(sock.recv(search.end - len(taken) if found else len(ahead)))
-        return found
-
-    await call.run(attempt, taken)
-    return bytes(taken)
+    call = _ReadUntil(sock, separators, most)
+    await call.run(timeout)
+    return bytes(call.taken)
 
 
 async def write_bytes(
@@ -153,13 +114,15 @@ async def write_bytes(
 ) -> None:
     """Write all of `data` to a non-blocking socket, or to a `Stream`.
 
+    Don't close the socket while the call waits.
     `timeout`: seconds for the whole call, a `Deadline`, None for no limit; left out, 60 seconds.
 
     Raises:
         DeadlineExceeded, ConnectionLost: `done` says how many bytes the kernel took. The socket
             stays usable, but unless that is none the peer has a part only.
         StreamBusy: another call writes to this socket. Nothing is sent.
-        ValueError: the socket is blocking. TypeError: a wrong type.
+        ValueError: the socket is blocking, not connected or no stream socket.
+        TypeError: a wrong type.
 
     Cancellation: the ``CancelledError`` has `done`, as above.
     """
@@ -167,115 +130,203 @@ async def write_bytes(
         await sock.write(data, timeout=timeout)
         return
     with readable_view(data, "data") as view:
-        call = _Call("write_bytes", sock, timeout, "write", size=len(view), expected=len(view))
-
-        def attempt() -> bool | None:
-            if call.done < len(view):
-                with view[call.done : call.done + BYTES_PER_TURN] as rest:
-                    call.done += sock.send(rest)
-            return call.done == len(view)
-
-        await call.run(attempt, None)
+        await _Write(sock, view).run(timeout)
 
 
-class _Call:
+def connected_peer(sock: socket.socket) -> Address:
+    """The other side of a connected stream socket; an error that names `sock` for any other."""
+    check_socket(sock)
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError("sock must be a stream socket")
+    try:
+        return sock.getpeername() or None
+    except OSError:
+        if not _was_connected(sock):
+            raise ValueError("sock must be connected") from None
+    return None
+
+
+def _was_connected(sock: socket.socket) -> bool:
+    """Whether `sock` has lost its peer by now, which is the network's doing, not the caller's.
+
+    A lost connection has an end or an error to read; a socket that never had one has not. Asking
+    for the error itself would take it away from the read that is to raise it.
+    """
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return any(events & select.POLLIN for _, events in poll.poll(0))
+
+
+class _Turns:
+    """What the bare sockets of one loop share: which are in use, and how long none has waited."""
+
+    def __init__(self) -> None:
+        # A loop has one reader and one writer a descriptor, so that a second wait would take them
+        # from the first without a word.
+        self.in_use: set[tuple[int, str]] = set()
+        self.credit = OPERATIONS_PER_TURN
+
+
+_turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]] = WeakKeyDictionary()
+
+
+class _Call(Operation):
     """One call on a bare socket: its limit, its place in the registry, its errors."""
 
+    __slots__ = ("_sock", "done", "taken")
+
+    direction = "read"
+
     def __init__(
-        self,
-        name: str,
-        sock: socket.socket,
-        timeout: Timeout,
-        direction: str,
-        *,
-        size: int | None = None,
-        expected: int | None = None,
+        self, name: str, sock: socket.socket, *, size: int | None = None, expected: int | None
     ) -> None:
-        check_socket(sock)
-        check_timeout(timeout)
+        super().__init__(name, size=size, peer=connected_peer(sock), expected=expected)
         if sock.gettimeout() != 0:
             raise ValueError("sock must be non-blocking: call sock.setblocking(False)")
-        peer = None
-        with contextlib.suppress(OSError):
-            peer = sock.getpeername() or None
-        self.sock = sock
+        self._sock = sock
         self.done = 0
-        self.operation = Operation(name, size=size, peer=peer, expected=expected)
-        self.direction = direction
-        self._timeout = timeout
+        self.taken = bytearray()
 
-    async def run(self, attempt: Callable[[], bool | None], taken: bytearray | None) -> None:
-        """Attempt until it says True; put what was `taken` on whatever is raised instead."""
+    def step(self) -> bool:
+        """Move some bytes, or raise ``BlockingIOError``; True: the work is done."""
+        raise NotImplementedError
+
+    async def run(self, timeout: Timeout) -> None:
+        """Step until the work is done; what is raised instead has the bytes `taken`."""
+        check_timeout(timeout)
         loop = asyncio.get_running_loop()
-        operation = self.operation
-        default = _DEFAULTS.read if self.direction == "read" else _DEFAULTS.write
-        now = loop.time()
-        operation.start(now, self._timeout, default=default, kind=self.direction)
-        readiness = DescriptorReadiness(loop, self.sock.fileno())
-        with self._registered(loop):
-            try:
-                await self._attempt_until_done(attempt, taken, readiness)
-            except asyncio.CancelledError as cancelled:
-                operation.mark(cancelled, done=self._progress(taken), partial=bytes(taken or b""))
-                raise
-            except OSError as error:
-                if isinstance(error, NetioError):
-                    raise
-                what = f"{operation} ({self._progress(taken)} bytes were done)"
-                lost = connection_lost(error, what, done=self._progress(taken))
-                raise _with_partial(lost, taken) from error
-            finally:
-                readiness.release()
+        turns = _turns.get(loop) or _turns.setdefault(loop, _Turns())
+        place = (self._sock.fileno(), self.direction)
+        if place in turns.in_use:
+            raise StreamBusy(f"{self}: another call {self.direction}s on this socket")
+        turns.in_use.add(place)
+        default = getattr(_DEFAULTS, self.direction)
+        self.start(loop.time(), timeout, default=default, kind=self.direction)
+        readiness = DescriptorReadiness(loop, self._sock.fileno())
+        try:
+            await self._step_until_done(readiness, turns)
+        except asyncio.CancelledError as cancelled:
+            self.mark(cancelled, done=self.done, partial=bytes(self.taken))
+            raise
+        except NetioError:
+            raise
+        except OSError as error:
+            lost = connection_lost(error, f"{self} ({self._progress()})", done=self.done)
+            lost.partial = bytes(self.taken)
+            raise lost from error
+        except Exception as error:  # a loop that can't watch the socket, for instance
+            error.__dict__["partial"] = bytes(self.taken)
+            raise
+        finally:
+            readiness.release()
+            turns.in_use.discard(place)
 
-    async def _attempt_until_done(
-        self,
-        attempt: Callable[[], bool | None],
-        taken: bytearray | None,
-        readiness: DescriptorReadiness,
-    ) -> None:
-        operation, loop = self.operation, readiness.loop
+    async def _step_until_done(self, readiness: DescriptorReadiness, turns: _Turns) -> None:
+        if turns.credit <= 0:
+            turns.credit = OPERATIONS_PER_TURN
+            await asyncio.sleep(0)  # law 35
+        loop = readiness.loop
         wait = readiness.wait_readable if self.direction == "read" else readiness.wait_writable
         while True:
-            expired = operation.deadline <= loop.time()
-            before = self._progress(taken)
-            most = LAST_LOOK_BYTES if expired else BYTES_PER_TURN
-            try:
-                while self._progress(taken) - before < most:
-                    if attempt():
-                        return
-            except (BlockingIOError, InterruptedError):
-                pass
+            expired = self.deadline <= loop.time()
+            before = self.done
+            over = self._step_often(LAST_LOOK_BYTES if expired else BYTES_PER_TURN)
+            turns.credit -= 1 + ((self.done - before) >> COST_SHIFT)
+            if over:
+                return
             if expired:
-                progress = f"{self._progress(taken)} bytes were done"
-                error = operation.exceeded(loop.time(), progress, done=self._progress(taken))
-                raise _with_partial(error, taken)
-            await wait(operation)
+                error = self.exceeded(loop.time(), self._progress(), done=self.done)
+                error.partial = bytes(self.taken)
+                raise error
+            await wait(self)
+            if self.deadline <= loop.time():
+                await asyncio.sleep(0)  # a scope that fired in this tick answers (law 15)
+            turns.credit = OPERATIONS_PER_TURN
 
-    def _progress(self, taken: bytearray | None) -> int:
-        return self.done if taken is None else len(taken)
+    def _step_often(self, most: int) -> bool:
+        """Step until the work is done, the kernel would block, or `most` bytes were moved."""
+        enough = self.done + most
+        try:
+            while self.done < enough:
+                if self.step():
+                    return True
+        except (BlockingIOError, InterruptedError):
+            pass
+        return False
 
-    def incomplete(self, taken: bytearray) -> IncompleteRead:
-        """The end came first."""
+    def _take(self, chunk: bytes) -> None:
+        self.taken += chunk
+        self.done += len(chunk)
+
+    def _progress(self) -> str:
+        of = "" if self.expected is None else f" of {self.expected}"
+        return f"{self.done}{of} bytes were done"
+
+    def _incomplete(self) -> IncompleteRead:
         return IncompleteRead(
-            f"{self.operation}: the peer ended the stream first; the {len(taken)} bytes consumed "
-            "are in .partial",
-            partial=bytes(taken),
-            expected=self.operation.expected,
+            f"{self}: the peer ended the stream first; the {self.done} bytes consumed are in "
+            ".partial",
+            partial=bytes(self.taken),
+            expected=self.expected,
         )
 
-    @contextlib.contextmanager
-    def _registered(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        in_use = _in_use.setdefault(loop, set())
-        key = (self.sock.fileno(), self.direction)
-        if key in in_use:
-            raise StreamBusy(f"{self.operation}: another call {self.direction}s on this socket")
-        in_use.add(key)
-        try:
-            yield
-        finally:
-            in_use.discard(key)
+
+class _ReadExactly(_Call):
+    __slots__ = ("_count",)
+
+    def __init__(self, sock: socket.socket, count: int) -> None:
+        super().__init__("read_bytes", sock, size=count, expected=count)
+        self._count = count
+
+    def step(self) -> bool:
+        missing = self._count - self.done
+        if missing:
+            chunk = self._sock.recv(min(missing, READ_BYTES))
+            if not chunk:
+                raise self._incomplete()
+            self._take(chunk)
+        return self.done == self._count
 
 
-def _with_partial(error: DeadlineExceeded | ConnectionLost, taken: bytearray | None) -> NetioError:
-    error.partial = bytes(taken or b"")
-    return error
+class _ReadUntil(_Call):
+    __slots__ = ("_limit", "_search", "_seen")
+
+    def __init__(self, sock: socket.socket, separators: tuple[bytes, ...], limit: int) -> None:
+        super().__init__("readuntil", sock, expected=None)
+        self._limit = limit
+        self._search = Search(separators, limit)
+        self._seen = ReceiveBuffer()
+
+    def step(self) -> bool:
+        ahead = self._sock.recv(min(self._limit - self.done, PEEK_BYTES), socket.MSG_PEEK)
+        if not ahead:
+            raise self._incomplete()
+        self._seen.append(ahead)
+        found = self._search.find(self._seen)
+        self._take(self._sock.recv(self._search.end - self.done if found else len(ahead)))
+        if not found and self.done == self._limit:
+            raise LimitExceeded(
+                f"{self}: no separator within the limit of {self._limit} bytes; what was consumed "
+                "is in .partial",
+                limit=self._limit,
+                partial=bytes(self.taken),
+            )
+        return found
+
+
+class _Write(_Call):
+    __slots__ = ("_view",)
+
+    direction = "write"
+
+    def __init__(self, sock: socket.socket, view: memoryview) -> None:
+        super().__init__("write_bytes", sock, size=len(view), expected=len(view))
+        self._view = view
+
+    def step(self) -> bool:
+        if self.done < len(self._view):
+            with self._view[self.done : self.done + BYTES_PER_TURN] as rest:
+                self.done += self._sock.send(rest)
+        return self.done == len(self._view)

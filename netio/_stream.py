@@ -112,11 +112,21 @@ class Stream:
 
         Cancellation: nothing is consumed; what came is kept, and the call may be repeated.
         """
-        check_timeout(timeout)
-        data = self._receiver.hit(n)
-        if data is None:
-            data = await self._receiver.exactly(check_count(n, "n"), timeout)
-        return data
+        if timeout.__class__ is not int:
+            check_timeout(timeout)
+        receiver = self._receiver
+        buffer = receiver.buffer
+        if n.__class__ is int and 0 < n <= buffer.size and receiver.credit > 0:
+            receiver.credit -= 1
+            return buffer.take(n)
+        if n.__class__ is not int or n < 0:
+            n = check_count(n, "n")
+        receiver.begin("read_exactly", n, n)
+        if n - buffer.size >= READ_BYTES:
+            return await receiver.gather(n, timeout)
+        if await receiver.fill(n, timeout):
+            return buffer.take(n)
+        raise receiver.incomplete()
 
     async def read_until(
         self,
@@ -181,13 +191,18 @@ class Stream:
 
         Cancellation: nothing is consumed; what came is kept, and the call may be repeated.
         """
-        check_timeout(timeout)
+        if timeout.__class__ is not int:
+            check_timeout(timeout)
         receiver = self._receiver
         if limit is DEFAULT:
-            line = receiver.hit_line()
-            if line is not None:
-                return line if keep else line[:-1]
             limit = receiver.limit
+            buffer = receiver.buffer
+            start = buffer.start
+            end = buffer.data.find(b"\n", start, start + limit) + 1
+            if end and receiver.credit > 0:
+                receiver.credit -= 1
+                line = buffer.take(end - start)
+                return line if keep else line[:-1]
         else:
             limit = check_count(limit, "limit", at_least=1)
         return await receiver.record(
@@ -283,8 +298,8 @@ class Stream:
     def chunks(self, max_bytes: int = READ_BYTES, *, timeout: Timeout = DEFAULT) -> StreamIterator:
         """Iterate over whatever comes, each read as by `read_some`, until the end of the stream.
 
-        `max_bytes` bounds each chunk, in bytes. `timeout` holds for each one: seconds, a `Deadline`, None
-        for no limit, left out for ``timeouts.read``.
+        `max_bytes` bounds each chunk, in bytes. `timeout` holds for each one: seconds, a
+        `Deadline`, None for no limit, left out for ``timeouts.read``.
         """
         check_timeout(timeout)
         most = check_count(max_bytes, "max_bytes", at_least=1)
@@ -320,7 +335,8 @@ class Stream:
         Cancellation: as for DeadlineExceeded; the ``CancelledError`` has the same `done`. A write
         that still waited its turn has sent nothing, and the stream stays usable.
         """
-        check_timeout(timeout)
+        if timeout.__class__ is not int:
+            check_timeout(timeout)
         if data.__class__ is bytes:
             done = self._sender.quick(data)
             if done < len(data) or not data:
@@ -347,12 +363,17 @@ class Stream:
         """
         check_timeout(timeout)
         views = [readable_view(buffer, "buffers") for buffer in buffers]
-        total = sum(map(len, views))
-        if total <= READ_BYTES:
-            # Joining this little costs less than the kernel's work on a list.
-            await self.write(b"".join(views), timeout=timeout)
-            return
-        await self._sender.write("write_many", [v for v in views if len(v)], total, timeout)
+        try:
+            total = sum(map(len, views))
+            if total > READ_BYTES:
+                await self._sender.write("write_many", [v for v in views if len(v)], total, timeout)
+                return
+            joined = b"".join(views)
+        finally:  # also while an error with this frame is alive
+            for view in views:
+                view.release()
+        # Joining this little costs less than the kernel's work on a list.
+        await self.write(joined, timeout=timeout)
 
     async def write_eof(self, *, timeout: Timeout = DEFAULT) -> None:
         """Tell the peer that no more bytes follow; reading goes on. May be repeated.
@@ -410,8 +431,9 @@ class Stream:
             raise StreamClosed("detach: the stream was closed by this side")
         if not isinstance(channel, SocketChannel):
             raise TypeError("detach: this stream does not stand on a socket")
-        if self.buffered:
-            raise StreamBusy(f"detach: {self.buffered} bytes are buffered; read them first")
+        unread = self._receiver.have()
+        if unread:
+            raise StreamBusy(f"detach: {unread} bytes are buffered; read them first")
         if self._sender.busy:
             raise StreamBusy("detach: a write is in progress")
         self._end()
@@ -436,8 +458,10 @@ class Stream:
     def __del__(self) -> None:
         channel = getattr(self, "_channel", None)
         if channel is not None and not channel.closed:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            channel.abandon()
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            finally:  # the warning may have been made an error
+                channel.abandon()
 
     # Limits
 

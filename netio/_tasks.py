@@ -10,22 +10,24 @@ if TYPE_CHECKING:
 
 
 async def wait_ended(
-    tasks: Collection[asyncio.Task[Any]], seconds: float
+    tasks: Collection[asyncio.Task[Any]], seconds: float, *, patient: bool = True
 ) -> asyncio.CancelledError | None:
     """Wait until all `tasks` have ended, `seconds` at most, also when cancelled meanwhile.
 
     Cancels nothing. A cancellation of the caller is held back and returned, to be raised when the
-    caller has finished its cleanup; `Task.cancelling()` counts it all the same (law 25).
+    caller has finished its cleanup; `Task.cancelling()` counts it all the same (law 25). It ends
+    the wait of a caller who is not `patient`.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     held_back: asyncio.CancelledError | None = None
-    while True:
+    while patient or held_back is None:
         running = [task for task in tasks if not task.done()]
         left = until - loop.time()
         if not running or left <= 0:
-            return held_back
+            break
         try:
             await asyncio.wait(running, timeout=left)
         except asyncio.CancelledError as cancelled:
             held_back = held_back or cancelled
+    return held_back
