@@ -1,0 +1,268 @@
+"""Pairs of connected streams of every kind, and a hand to force what happens to them and when.
+
+A test module that says `kind, pair = streams.kind, streams.pair` has these fixtures, so that one
+suite runs on TCP, on a Unix socket pair and on memory.
+
+What a test makes happen "within one tick" it does in one callback of the loop, through a `Hand`:
+the bytes, the end or the reset are waited for in the kernel (it is no wall-clock luck), and the
+attempt that the loop would make is made there and then, so that every order can be forced.
+"""
+
+import array
+import asyncio
+import contextlib
+import fcntl
+import select
+import socket
+import termios
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+import netio
+from netio._channel import SocketChannel
+from netio._memory import MemoryChannel, memory_pair
+from netio._stream import Stream
+
+KINDS = ("tcp", "unix", "memory")
+PATIENCE_S = 5.0  # for the kernel, which needs microseconds
+
+Pair = tuple[Stream, Stream]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+async def pair(kind: str) -> AsyncIterator[Pair]:
+    near, far = make_pair(kind)
+    yield near, far
+    near.abort()
+    far.abort()
+
+
+@contextlib.asynccontextmanager
+async def a_pair(kind: str, **options: Any) -> AsyncIterator[Pair]:
+    """As the fixture, with `options` of `make_pair`; aborts both ends on leaving."""
+    near, far = make_pair(kind, **options)
+    try:
+        yield near, far
+    finally:
+        near.abort()
+        far.abort()
+
+
+def make_pair(
+    kind: str,
+    *,
+    timeouts: netio.Timeouts | None = None,
+    limit: int = 65536,
+    small: bool = False,
+    capacity: int = 1 << 20,
+) -> Pair:
+    """Two connected streams. `small`: what is under way between them holds only some KiB."""
+    timeouts = timeouts or netio.Timeouts(read=10, write=10)
+    if kind == "memory":
+        loop = asyncio.get_running_loop()
+        channels = memory_pair(loop, capacity=8192 if small else capacity)
+        one, other = (Stream(channel, timeouts=timeouts, limit=limit) for channel in channels)
+        return one, other
+    near, far = tcp_sockets(small=small) if kind == "tcp" else socket.socketpair()
+    if small:
+        for sock in (near, far):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    return (
+        netio.open_stream(near, timeouts=timeouts, limit=limit),
+        netio.open_stream(far, timeouts=timeouts, limit=limit),
+    )
+
+
+def tcp_sockets(*, small: bool = False) -> tuple[socket.socket, socket.socket]:
+    with socket.socket() as listening:
+        if small:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+        near = socket.socket()
+        if small:
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        near.connect(listening.getsockname())
+        far, _ = listening.accept()
+    for sock in (near, far):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return near, far
+
+
+class Hand:
+    """What happens to `near`, done from inside one callback, without suspending."""
+
+    def __init__(self, near: Stream, far: Stream) -> None:
+        self.near = near
+        self.far = far
+        self.sent = b""  # what `far` has given to the kernel
+        self.there = b""  # what came out at `far`
+
+    # What the other side does.
+
+    def data(self, data: bytes) -> None:
+        """`far` sends, and it is in the kernel on this side; `near` attempts, if it waits."""
+        self.data_unnoticed(data)
+        self.attempt_read()
+
+    def data_unnoticed(self, data: bytes) -> None:
+        """`far` sends, and it is in the kernel on this side; the poller has yet to say so."""
+        before = self._unread()
+        assert self.far._channel.send(data) == len(data)
+        self.sent += data
+        self._until(lambda: self._unread() == before + len(data))
+
+    def end(self) -> None:
+        """`far` says that nothing follows."""
+        self.far._channel.shut_down_writing()
+        self._until_event(select.POLLRDHUP)
+        self.attempt_read()
+
+    def prepare_reset(self) -> None:
+        """A Unix socket resets when it is closed over bytes that were not read."""
+        assert self.near._channel.send(b"!") == 1
+
+    def reset(self) -> None:
+        """`far` cuts the connection; `prepare_reset` was called before."""
+        self.far.abort()
+        self._until_event(select.POLLERR | select.POLLHUP)
+        self.attempt_read()
+        self.attempt_write()
+
+    def make_room(self) -> int:
+        """`far` takes all that is there, at once; `near` attempts, if it waits to write."""
+        taken = 0
+        while chunk := self.far._channel.receive(1 << 20):
+            self.there += chunk
+            taken += len(chunk)
+        self.attempt_write()
+        return taken
+
+    def take_all(self) -> None:
+        """`far` takes until the write of `near` is over, or was woken by something else."""
+        self._until(lambda: not self.make_room() and not self._writer_waits())
+
+    def _writer_waits(self) -> bool:
+        waiters = self.near._channel.writers
+        return any(w.future is not None and not w.future.done() for w in waiters)
+
+    # What the loop does on this side.
+
+    def attempt_read(self) -> None:
+        """As often as there is something, and once more to meet the end."""
+        channel = self.near._channel
+        before = -1
+        while before != (before := self._unread()):
+            if isinstance(channel, MemoryChannel):
+                channel._report()
+            elif isinstance(channel, SocketChannel) and channel.watching:
+                channel._on_readable()
+
+    def attempt_write(self) -> None:
+        channel = self.near._channel
+        if isinstance(channel, MemoryChannel):
+            channel._report()
+        elif isinstance(channel, SocketChannel) and channel._watches_writable:
+            channel._on_writable()
+
+    def time_is_over(self) -> None:
+        """The stream's deadline passes, and its timer rings now."""
+        self.near.deadline = netio.Deadline.at(asyncio.get_running_loop().time() - 0.001)
+        self.near._channel._ring()
+
+    # Looking.
+
+    def _unread(self) -> int:
+        channel = self.near._channel
+        if isinstance(channel, MemoryChannel):
+            return len(channel._incoming.data)
+        count = array.array("i", [0])
+        fcntl.ioctl(self.near.socket.fileno(), termios.FIONREAD, count)
+        return count[0]
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        give_up_at = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < give_up_at, "the kernel did not deliver"
+
+    def _until_event(self, event: int) -> None:
+        if isinstance(self.near._channel, MemoryChannel):
+            return
+        poll = select.poll()
+        poll.register(self.near.socket.fileno(), event)
+        self._until(lambda: any(flags & event for _, flags in poll.poll(100)))
+
+
+async def in_one_tick(*events: Callable[[], object]) -> None:
+    """Run `events` as callbacks of the loop's next tick, in this order."""
+    loop = asyncio.get_running_loop()
+    for event in events:
+        loop.call_soon(event)
+    await ticks(1)
+
+
+async def ticks(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def read_rest(stream: Stream) -> bytes:
+    """All that is still readable, up to the end or the failure of the connection."""
+    stream.deadline = None
+    rest = bytearray()
+    try:
+        while chunk := await stream.read_some(timeout=PATIENCE_S):
+            rest += chunk
+    except netio.ConnectionLost:
+        pass
+    return bytes(rest)
+
+
+def fill(stream: Stream) -> int:
+    """Write until the kernel takes no more: how many bytes."""
+    total = 0
+    while sent := stream._channel.send(b"~" * 65536):
+        total += sent
+    return total
+
+
+async def outcome_of(awaitable: Any) -> Any:
+    """What it returns, or the exception it raises."""
+    try:
+        return await awaitable
+    except (Exception, asyncio.CancelledError) as error:
+        return error
+
+
+class Ticker:
+    """Counts how often the loop comes round: `async with Ticker() as ticker`."""
+
+    def __init__(self, every: float = 0.0) -> None:
+        self._every = every
+        self.count = 0
+        self.longest = 0.0
+
+    async def _tick(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(self._every)
+            self.longest = max(self.longest, time.monotonic() - before)
+            self.count += 1
+
+    async def __aenter__(self) -> "Ticker":
+        self._task = asyncio.create_task(self._tick())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task

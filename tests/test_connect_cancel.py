@@ -1,0 +1,274 @@
+"""Connecting that is cut, at any moment and by anything, leaves nothing behind."""
+
+import asyncio
+import itertools
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from footprint import footprint, settled
+from raw_sockets import full_listener
+from streams import outcome_of, ticks
+
+import netio
+from netio import _network
+from netio._readiness import DescriptorReadiness
+
+
+async def until_closed(stream: netio.Stream) -> None:
+    async for _ in stream.chunks():
+        pass
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    async with netio.serve_tcp(until_closed, "127.0.0.1", grace=0) as server:
+        yield server.addresses[0][1]
+
+
+@pytest.fixture
+def black_hole() -> Iterator[tuple[str, int]]:
+    with full_listener() as address:
+        yield address
+
+
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    hosts: dict[str, list[str]] = {}
+    original = socket.getaddrinfo
+
+    def getaddrinfo(host: str, port: int, **options: Any) -> list[Any]:
+        if host not in hosts:
+            return original(host, port, **options)
+        if options.get("flags", 0) & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "not numeric")
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in hosts[host]
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return hosts
+
+
+@pytest.fixture
+def unready(monkeypatch: pytest.MonkeyPatch) -> list[DescriptorReadiness]:
+    """A connect over loopback is through at once; this makes each look again after one wait."""
+    made: list[DescriptorReadiness] = []
+
+    class Known(DescriptorReadiness):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.looks = 0
+            made.append(self)
+
+    original = _network._connected
+
+    def connected(sock: socket.socket) -> bool:
+        made[-1].looks += 1  # type: ignore[attr-defined]
+        return made[-1].looks > 1 and original(sock)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(_network, "DescriptorReadiness", Known)
+    monkeypatch.setattr(_network, "_connected", connected)
+    return made
+
+
+def ring(readiness: DescriptorReadiness) -> None:
+    """The limit of those who wait to write is reached, now."""
+    for waiter in readiness.writers:
+        waiter.deadline = readiness.loop.time() - 0.001
+    assert readiness._timer is not None
+    readiness._timer.cancel()
+    readiness._ring()
+
+
+async def closed_by(cut: Callable[["asyncio.Task[netio.Stream]"], object], opening: Any) -> Any:
+    task = asyncio.create_task(opening)
+    await ticks(2)
+    cut(task)
+    outcome = await outcome_of(task)
+    if isinstance(outcome, netio.Stream):
+        await outcome.aclose()
+    return outcome
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "name.example", "twice.example"])
+async def test_a_cancel_at_any_tick_leaves_nothing_behind(
+    lookups: dict[str, list[str]],
+    unready: list[DescriptorReadiness],
+    port: int,
+    host: str,
+) -> None:
+    lookups["name.example"] = ["127.0.0.1"]
+    lookups["twice.example"] = ["127.0.0.77", "127.0.0.1"]  # the first one refuses
+    before = footprint()
+    connected = 0
+    for after in itertools.count():
+        task = asyncio.create_task(netio.connect_tcp(host, port))
+        for _ in range(after):
+            await asyncio.sleep(0)
+            time.sleep(0.00005)  # the thread of the lookup needs a moment
+        task.cancel()
+        outcome = await outcome_of(task)
+        if isinstance(outcome, netio.Stream):
+            await outcome.aclose()
+            connected += 1
+        else:
+            assert type(outcome) is asyncio.CancelledError
+        if connected == 3:
+            break
+    assert await settled(before) == before
+
+
+@pytest.mark.parametrize("order", ["ready, cancel", "cancel, ready"])
+async def test_a_cancel_in_the_tick_of_the_connect_wins_and_closes_the_socket(
+    unready: list[DescriptorReadiness], port: int, order: str
+) -> None:
+    before = footprint()
+    task = asyncio.create_task(netio.connect_tcp("127.0.0.1", port))
+    while not unready or not unready[-1].writers:
+        await ticks(1)
+    events = {"ready": unready[-1]._on_writable, "cancel": task.cancel}
+
+    def both() -> None:
+        for event in order.split(", "):
+            events[event]()
+
+    asyncio.get_running_loop().call_soon(both)
+    assert isinstance(await outcome_of(task), asyncio.CancelledError)
+    assert task.cancelled()
+    assert await settled(before) == before
+
+
+@pytest.mark.parametrize("order", ["ready, limit", "limit, ready"])
+async def test_a_connect_in_the_tick_of_its_limit_is_taken(
+    unready: list[DescriptorReadiness], port: int, order: str
+) -> None:
+    task = asyncio.create_task(netio.connect_tcp("127.0.0.1", port))
+    while not unready or not unready[-1].writers:
+        await ticks(1)
+    readiness = unready[-1]
+
+    events = {"ready": readiness._on_writable, "limit": lambda: ring(readiness)}
+    asyncio.get_running_loop().call_soon(lambda: [events[event]() for event in order.split(", ")])
+    async with await task as stream:
+        assert not stream.closed
+
+
+@pytest.mark.parametrize("order", ["limit, scope", "scope, limit"])
+async def test_a_scope_that_fires_in_the_tick_of_the_limit_answers(
+    black_hole: tuple[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+    order: str,
+) -> None:
+    loop = asyncio.get_running_loop()
+    made: list[DescriptorReadiness] = []
+
+    class Known(DescriptorReadiness):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(self)
+
+    monkeypatch.setattr(_network, "DescriptorReadiness", Known)
+    before = footprint()
+    with pytest.raises(netio.DeadlineExceeded) as caught:
+        async with netio.timeout(5) as scope:
+            events = {
+                "limit": lambda: ring(made[0]),
+                "scope": lambda: scope.reschedule(loop.time()),
+            }
+            loop.call_later(0.005, lambda: [events[event]() for event in order.split(", ")])
+            await netio.connect_tcp(*black_hole, timeout=5)
+    assert caught.value.scope is scope
+    assert footprint() == before
+
+
+async def test_a_black_hole_is_cut_by_the_deadline_over_all(black_hole: tuple[str, int]) -> None:
+    before = footprint()
+    started = time.monotonic()
+    with pytest.raises(netio.DeadlineExceeded, match="tried 1 address") as caught:
+        await netio.connect_tcp(*black_hole, timeout=0.03)
+    assert time.monotonic() - started < 2
+    assert caught.value.limit == "call"
+    [attempt] = caught.value.attempts
+    assert isinstance(attempt, netio.DeadlineExceeded)
+    assert attempt.peer == black_hole
+    assert footprint() == before
+
+
+async def test_a_black_hole_is_left_for_the_next_address_by_the_limit_of_an_attempt(
+    black_hole: tuple[str, int], lookups: dict[str, list[str]]
+) -> None:
+    lookups["dual.example"] = ["127.0.0.1", "127.0.0.2"]
+    before = footprint()
+    with socket.create_server(("127.0.0.2", black_hole[1])):
+        timeouts = netio.Timeouts(attempt=0.02)
+        async with netio.connect_tcp("dual.example", black_hole[1], timeouts=timeouts) as stream:
+            assert stream.peer == ("127.0.0.2", black_hole[1])
+    assert await settled(before) == before
+
+
+async def test_a_cancel_while_the_peer_is_silent_leaves_nothing_behind(
+    black_hole: tuple[str, int],
+) -> None:
+    before = footprint()
+    for _ in range(5):
+        cut = await closed_by(lambda task: task.cancel(), netio.connect_tcp(*black_hole))
+        assert isinstance(cut, asyncio.CancelledError)
+        assert footprint() == before
+
+
+async def test_a_group_that_fails_cancels_the_connect_and_leaves_nothing_behind(
+    black_hole: tuple[str, int],
+) -> None:
+    before = footprint()
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(netio.connect_tcp(*black_hole))
+            await ticks(3)
+            raise ZeroDivisionError
+    assert footprint() == before
+
+
+async def test_the_standard_timeout_cuts_it_and_leaves_nothing_behind(
+    black_hole: tuple[str, int],
+) -> None:
+    before = footprint()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await netio.connect_tcp(*black_hole)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(netio.connect_tcp(*black_hole), 0.01)
+    assert footprint() == before
+
+
+async def test_a_limit_of_zero_takes_a_connection_that_is_there_at_once_or_fails(
+    port: int, black_hole: tuple[str, int]
+) -> None:
+    before = footprint()
+    outcome = await outcome_of(netio.connect_tcp("127.0.0.1", port, timeout=0))
+    if isinstance(outcome, netio.Stream):
+        await outcome.aclose()
+    else:
+        assert isinstance(outcome, netio.DeadlineExceeded)
+    for timeout in (0, -1):
+        with pytest.raises(netio.DeadlineExceeded) as caught:
+            await netio.connect_tcp(*black_hole, timeout=timeout)
+        assert len(caught.value.attempts) == 1
+    assert await settled(before) == before
+
+
+async def test_leaving_the_block_by_a_cancel_closes_the_stream(port: int) -> None:
+    before = footprint()
+
+    async def use() -> None:
+        async with netio.connect_tcp("127.0.0.1", port) as stream:
+            await stream.read_some()
+
+    task = asyncio.create_task(use())
+    await ticks(5)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert await settled(before) == before

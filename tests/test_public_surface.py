@@ -1,0 +1,95 @@
+"""What `import netio` gives, and what it costs."""
+
+import importlib.resources
+import subprocess
+import sys
+import types
+
+import netio
+
+# The contract: what this version has of it. A name is added here when it is promised.
+PROMISED = {
+    # scopes
+    "timeout", "timeout_at", "move_on_after", "move_on_at", "current_deadline", "remaining",
+    "Scope",
+    # limits
+    "Deadline", "Timeouts",
+    # streams
+    "connect_tcp", "open_stream", "stream_pair", "Stream", "StreamStatistics", "SocketView",
+    # bare sockets
+    "read_bytes", "readuntil", "write_bytes",
+    # servers
+    "serve_tcp", "Server", "ServerStatistics", "ShutdownReport",
+    # errors
+    "NetioError", "DeadlineExceeded", "ConnectFailed", "ConnectionLost", "ConnectionReset",
+    "BrokenPipe", "IncompleteRead", "LimitExceeded", "StreamClosed", "StreamBusy",
+}  # fmt: skip
+
+
+def python(program: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=15
+    )
+    assert run.stderr == ""
+    return run.stdout
+
+
+def test_all_is_what_was_promised() -> None:
+    assert set(netio.__all__) == PROMISED
+    assert sorted(netio.__all__) == netio.__all__
+    assert len(netio.__all__) == len(set(netio.__all__))
+
+
+def test_every_name_exists_and_nothing_else_is_public() -> None:
+    public = {
+        name
+        for name, value in vars(netio).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert public == PROMISED
+
+
+def test_every_public_class_says_that_it_is_of_netio_in_its_errors() -> None:
+    for name in netio.__all__:
+        assert getattr(netio, name).__module__.startswith("netio"), name
+
+
+def test_types_are_part_of_the_package() -> None:
+    assert importlib.resources.files("netio").joinpath("py.typed").is_file()
+
+
+def test_importing_netio_does_not_import_ssl_before_it_is_needed() -> None:
+    """asyncio imports ssl itself, so what matters is what netio adds to that."""
+    program = (
+        "import sys, asyncio; before = set(sys.modules); import netio;"
+        "print(*sorted(m for m in set(sys.modules) - before if not m.startswith('netio')))"
+    )
+    added = set(python(program).split())
+    assert not added & {"ssl", "_ssl", "typing_extensions", "multiprocessing", "http", "email"}
+    assert len(added) < 12, added
+
+
+def test_the_modules_of_netio_do_not_mention_ssl_at_import() -> None:
+    program = (
+        "import sys, types\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('ssl', '_ssl'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import netio\n"
+        "print('ssl' in sys.modules)"
+    )
+    assert python(program).strip() == "False"
+
+
+def test_importing_netio_opens_nothing_and_starts_nothing() -> None:
+    program = (
+        "import os, threading, asyncio, socket\n"
+        "before = os.listdir('/proc/self/fd')\n"
+        "import netio\n"
+        "assert os.listdir('/proc/self/fd') == before\n"
+        "assert threading.active_count() == 1\n"
+        "print('fine')"
+    )
+    assert python(program) == "fine\n"
