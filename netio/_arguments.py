@@ -21,7 +21,9 @@ def check_count(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
     try:
         count = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+        count = None
+    if count is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if count < at_least:
         raise ValueError(f"{name} must be at least {at_least}, not {count}")
     return count

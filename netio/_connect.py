@@ -10,7 +10,7 @@ from netio._arguments import check_count, check_host, check_port
 from netio._channel import SocketChannel
 from netio._defaults import DEFAULT, STREAM_LIMIT_BYTES
 from netio._errors import ConnectFailed, DeadlineExceeded, format_address
-from netio._limits import Operation, Timeouts, check_timeout
+from netio._limits import DEFAULT_TIMEOUTS, Operation, check_timeout, check_timeouts
 from netio._network import chosen_network
 from netio._opening import Opening
 from netio._sockets import connected_peer
@@ -18,11 +18,9 @@ from netio._stream import Stream
 
 if TYPE_CHECKING:
     from netio._channel import Channel
-    from netio._limits import Timeout
+    from netio._limits import Timeout, Timeouts
     from netio._network import Network
     from netio._resolve import Target
-
-_DEFAULT_TIMEOUTS = Timeouts()
 
 
 def connect_tcp(
@@ -30,7 +28,7 @@ def connect_tcp(
     port: int,
     *,
     timeout: Timeout = DEFAULT,
-    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
     limit: int = STREAM_LIMIT_BYTES,
     network: Network | None = None,
 ) -> Opening[Stream]:
@@ -42,8 +40,9 @@ def connect_tcp(
 
     `timeout`: seconds for all of it, a `Deadline`, None for no limit; left out, the limit is
     ``timeouts.connect``. `timeouts`: the defaults of the new stream, and the limits of the
-    lookup and of each attempt. `limit`: how many bytes the stream holds unread, and its longest
-    record unless a call says otherwise. `network`: connect there instead of on the system's
+    lookup and of each attempt. `limit`: the longest record in bytes, unless a call says
+    otherwise; the stream holds no more unread than that, or what a call asks for, and one read of
+    64 KiB. `network`: connect there instead of on the system's
     network; None is the system's.
 
     Returns: an awaitable that gives the `Stream`, and a context manager that closes it.
@@ -69,7 +68,7 @@ def connect_tcp(
 def open_stream(
     sock: socket.socket,
     *,
-    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
     limit: int = STREAM_LIMIT_BYTES,
 ) -> Stream:
     """Make a stream of a connected stream socket, which from then on is the stream's alone.
@@ -87,7 +86,7 @@ def open_stream(
 
 
 def stream_pair(
-    *, timeouts: Timeouts = _DEFAULT_TIMEOUTS, limit: int = STREAM_LIMIT_BYTES
+    *, timeouts: Timeouts = DEFAULT_TIMEOUTS, limit: int = STREAM_LIMIT_BYTES
 ) -> tuple[Stream, Stream]:
     """Two connected streams, over a socket pair of the system. `limit` is in bytes.
 
@@ -103,18 +102,12 @@ def stream_pair(
     )
 
 
-def check_timeouts(timeouts: Timeouts) -> None:
-    """TypeError for what is not a `Timeouts`."""
-    if not isinstance(timeouts, Timeouts):
-        raise TypeError(f"timeouts must be netio.Timeouts, not {type(timeouts).__name__}")
-
-
 async def _connect(
     host: str, port: int, timeout: Timeout, timeouts: Timeouts, limit: int, network: Network
 ) -> Stream:
     loop = asyncio.get_running_loop()
     whole = Operation("connect_tcp", peer=(host, port))
-    whole.start(loop.time(), timeout, default=timeouts.connect, kind="connect")
+    whole.start(loop.time(), timeout, timeouts.connect, "connect")
     targets = await _resolve(host, port, whole, timeouts, network)
     channel = await _first_to_answer(targets, whole, timeouts, network)
     return Stream(channel, timeouts=timeouts, limit=limit)
@@ -125,9 +118,8 @@ async def _resolve(
 ) -> list[Target]:
     loop = asyncio.get_running_loop()
     lookup = Operation("connect_tcp: lookup", peer=(host, port))
-    lookup.start(
-        loop.time(), DEFAULT, default=timeouts.resolve, kind="resolve", fixed=whole.deadline
-    )
+    lookup.start(loop.time(), DEFAULT, timeouts.resolve, "resolve")
+    lookup.within(whole)
     try:
         targets = await network.resolve(host, port, lookup)
     except DeadlineExceeded as error:
@@ -155,7 +147,8 @@ async def _first_to_answer(
         if failures and whole.deadline <= now:
             raise whole.exceeded(now, _tried(failures), attempts=failures)
         attempt = Operation("connect", peer=target.address)
-        attempt.start(now, DEFAULT, default=timeouts.attempt, kind="attempt", fixed=whole.deadline)
+        attempt.start(now, DEFAULT, timeouts.attempt, "attempt")
+        attempt.within(whole)
         try:
             return await network.dial(target, attempt)
         except DeadlineExceeded as error:

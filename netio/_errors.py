@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from socket import gaierror
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ class DeadlineExceeded(NetioError, TimeoutError):
     an ``except OSError`` around netio calls catches it too. `errno` is None.
 
     Attributes:
-        limit: which limit fired: ``"call"``, ``"read"``, ``"write"``, ``"connect"``,
-            ``"resolve"``, ``"attempt"``, ``"close"``, ``"deadline"`` or ``"scope"``.
+        limit: which limit fired: ``"call"`` (seconds given to it), ``"read"`` or ``"write"`` (the
+            connection's defaults), ``"connect"``, ``"resolve"``, ``"attempt"``, ``"deadline"``
+            (a `Deadline`, of the call or of the stream) or ``"scope"``.
         operation: what was under way, for instance ``"read_exactly(16)"``.
         seconds: the length of the limit in seconds, counted from the start of the operation;
             None where that is not known.
@@ -75,6 +77,7 @@ class DeadlineExceeded(NetioError, TimeoutError):
             (a write).
         expected: bytes the operation needed, or None where that is open.
         scope: the scope that fired (its name, once the error was pickled), or None.
+        scope_name: the name of that scope, or None.
         attempts: when connecting, one error for each address tried so far.
         partial: on a bare socket the bytes that were consumed; on a stream ``b""``.
     """
@@ -106,10 +109,15 @@ class DeadlineExceeded(NetioError, TimeoutError):
         self.attempts = tuple(attempts)
         self.partial = partial
 
+    @property
+    def scope_name(self) -> str | None:
+        """The name of the scope that fired, or None."""
+        return self.scope if isinstance(self.scope, str) else getattr(self.scope, "name", None)
+
     def _state(self) -> dict[str, object]:
         state = super()._state()
         if self.scope is not None:
-            state["scope"] = getattr(self.scope, "name", None) or str(self.scope)
+            state["scope"] = self.scope_name or str(self.scope)
         return state
 
 
@@ -119,13 +127,15 @@ class ConnectFailed(NetioError, OSError):
     Attributes:
         attempts: one error for each address tried, in order; for a name that does not resolve,
             the error of the lookup.
-        errno: the number of the last attempt's error, or None.
+        errno: the number of the last attempt's error; None for a lookup, and where it has none.
     """
 
     def __init__(self, message: str = "", *, attempts: Sequence[Exception] = ()) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
-        self.errno = getattr(self.attempts[-1], "errno", None) if self.attempts else None
+        last = self.attempts[-1] if self.attempts else None
+        # What a lookup says is no number of errno's.
+        self.errno = None if isinstance(last, gaierror) else getattr(last, "errno", None)
 
 
 class ConnectionLost(NetioError, ConnectionError):
@@ -174,7 +184,7 @@ class IncompleteRead(NetioError, asyncio.IncompleteReadError):
     def __init__(
         self, message: str = "", *, partial: bytes = b"", expected: int | None = None
     ) -> None:
-        EOFError.__init__(self, message)
+        EOFError.__init__(self, message)  # the parent would make a message of its own
         self.partial = partial
         self.expected = expected
 

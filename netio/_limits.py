@@ -146,8 +146,9 @@ class Timeouts:
         read: one read that names no limit of its own. 60 s, as nginx's client_body_timeout and
             proxy_read_timeout.
         write: one write that names no limit of its own. 60 s, as nginx's send_timeout.
-        close: saying goodbye, after which the connection is cut; None means 2.0 as well. A peer
-            owes us nothing at that point, and a plain TCP connection has nothing to wait for.
+        close: saying goodbye, after which the connection is cut; None means 2.0 as well: a peer
+            owes us nothing at that point. A goodbye over plain TCP waits for nothing, so that
+            this limit is never reached there.
     """
 
     connect: float | None = 30.0
@@ -168,9 +169,20 @@ class Timeouts:
             object.__setattr__(self, field.name, None if seconds == math.inf else seconds)
 
 
+#: The limits of a connection for which nothing else was said.
+DEFAULT_TIMEOUTS: Final = Timeouts()
+
+
+def check_timeouts(timeouts: Timeouts) -> None:
+    """TypeError for what is not a `Timeouts`."""
+    if not isinstance(timeouts, Timeouts):
+        raise TypeError(f"timeouts must be netio.Timeouts, not {type(timeouts).__name__}")
+
+
+_WAYS: Final = {"write": "to", "connect": "to", "serve": "on"}
+
 _LIMIT_WORDS: Final = {
     "call": "the limit of this call",
-    "deadline": "the deadline",
     "read": "the connection's read limit",
     "write": "the connection's write limit",
     "connect": "the connect limit",
@@ -186,7 +198,7 @@ class Operation(Waiter):
     carries. Nothing here is a timer: the channel has one for all its waiters.
     """
 
-    __slots__ = ("_kind", "_own", "expected", "name", "peer", "size", "started")
+    __slots__ = ("_fixed_kind", "_kind", "_own", "expected", "name", "peer", "size", "started")
 
     def __init__(
         self,
@@ -204,6 +216,7 @@ class Operation(Waiter):
         self.started = 0.0
         self._own = math.inf
         self._kind = "call"
+        self._fixed_kind = "deadline"
 
     def start(
         self,
@@ -231,6 +244,16 @@ class Operation(Waiter):
         self._own = own
         self.deadline = own if own <= fixed else fixed
 
+    def within(self, whole: Operation) -> None:
+        """Stand under the limit of the operation that this one is a part of."""
+        self._fixed_kind = whole.kind
+        self.deadline = min(self._own, whole.deadline)
+
+    @property
+    def kind(self) -> str:
+        """Which limit is reached first, by its name in `DeadlineExceeded.limit`."""
+        return self._kind if self._own <= self.deadline else self._fixed_kind
+
     def bound(self, fixed: float) -> None:
         """Another deadline of the connection, for an operation that may already wait (law 7)."""
         self.deadline = min(self._own, fixed)
@@ -241,19 +264,24 @@ class Operation(Waiter):
         return self.name if self.size is None else f"{self.name}({self.size})"
 
     def __str__(self) -> str:
-        way = "to" if self.name.startswith(("write", "connect")) else "from"
+        way = next((way for name, way in _WAYS.items() if self.name.startswith(name)), "from")
         return f"{self.text} {way} {format_address(self.peer)}"
 
     def exceeded(
         self, now: float, progress: str, *, done: int = 0, attempts: Sequence[Exception] = ()
     ) -> DeadlineExceeded:
         """The error that says which limit fired, during what, with whom, and how far it got."""
-        kind = self._kind if self._own <= self.deadline else "deadline"
+        kind = self.kind
         seconds = max(0.0, self.deadline - self.started)
         elapsed = now - self.started
+        if kind != "deadline":
+            reached = f"{_LIMIT_WORDS[kind]} ({seconds:.3g} s) was reached after {elapsed:.3f} s"
+        elif seconds:
+            reached = f"the deadline, {seconds:.3f} s after it began, was reached"
+        else:
+            reached = "the deadline had passed before it began"
         return DeadlineExceeded(
-            f"{self}: {_LIMIT_WORDS[kind]} ({seconds:.3g} s) was reached after "
-            f"{elapsed:.3f} s; {progress}",
+            f"{self}: {reached}; {progress}",
             limit=kind,
             operation=self.text,
             seconds=seconds,

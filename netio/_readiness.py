@@ -87,14 +87,15 @@ class Readiness:
         The future is done in all three cases, and now and then for no reason: who waits looks
         again. The waiter keeps its place in the line between waits, until it leaves for good.
         """
+        waiter.future = future = self.loop.create_future()
+        if self.closed:
+            future.set_result(None)
+            return future
         if line is None:
             line = self.parked
         if waiter not in line:
             line.append(waiter)
-        waiter.future = future = self.loop.create_future()
-        if self.closed:
-            future.set_result(None)
-        elif waiter.deadline < self._rings_at:
+        if waiter.deadline < self._rings_at:
             self._set_timer(waiter.deadline)
         return future
 
@@ -191,7 +192,7 @@ class DescriptorReadiness(Readiness):
         self._watches_writable = False
 
     def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
-        if not self.watching:
+        if not self.watching and not self.closed:
             try:
                 self.loop.add_reader(self._descriptor, self._on_readable)
             except NotImplementedError:
@@ -200,7 +201,7 @@ class DescriptorReadiness(Readiness):
         return self.park(waiter, self.readers)
 
     def wait_writable(self, waiter: Waiter) -> asyncio.Future[None]:
-        if not self._watches_writable:
+        if not self._watches_writable and not self.closed:
             try:
                 self.loop.add_writer(self._descriptor, self._on_writable)
             except NotImplementedError:

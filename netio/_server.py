@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
+import functools
 import logging
 import socket
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from netio._arguments import check_count, check_host, check_port
-from netio._connect import check_timeouts
 from netio._defaults import (
     ACCEPT_PAUSE_SECONDS,
     ACCEPTS_PER_TURN,
@@ -26,9 +26,16 @@ from netio._defaults import (
     DEFAULT,
     GRACE_SECONDS,
     STREAM_LIMIT_BYTES,
+    DefaultType,
 )
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
-from netio._limits import Operation, Timeouts, check_seconds
+from netio._limits import (
+    DEFAULT_TIMEOUTS,
+    Operation,
+    Timeouts,
+    check_seconds,
+    check_timeouts,
+)
 from netio._network import SocketAcceptor, check_listener, chosen_network, start_listening
 from netio._opening import Opening
 from netio._readiness import Waiter
@@ -44,7 +51,6 @@ if TYPE_CHECKING:
     OnError = Callable[[Stream, Exception], object]
 
 _logger = logging.getLogger("netio")
-_DEFAULT_TIMEOUTS = Timeouts()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +117,18 @@ class Server:
         return self._addresses
 
     @property
+    def port(self) -> int:
+        """The port of the first address.
+
+        Raises:
+            ValueError: the server does not listen on a port of the internet.
+        """
+        address = self._addresses[0]
+        if not isinstance(address, tuple):
+            raise ValueError(f"{format_address(address)} has no port")
+        return address[1]
+
+    @property
     def connections(self) -> tuple[Stream, ...]:
         """The streams whose handlers run now."""
         return tuple(self._connections)
@@ -129,13 +147,14 @@ class Server:
         """
         await asyncio.wait(self._accepting)
 
-    async def aclose(self, *, grace: float | None = None) -> ShutdownReport:
+    async def aclose(self, *, grace: float | DefaultType = DEFAULT) -> ShutdownReport:
         """Stop accepting, let the handlers end, then cancel them, then cut their sockets.
 
-        `grace`: seconds the handlers get to end by themselves; None for what the server was made
+        `grace`: seconds the handlers get to end by themselves; left out, what the server was made
         with. After it they have 2 seconds for their cleanup, and 2 more when their socket is cut.
         May be repeated, also while a call is under way, for instance with a shorter grace. A
-        handler may call it, which waits for all handlers but itself and those that called before.
+        handler may call it in its own task, and is then left out of the wait, as are the handlers
+        that have called it before.
 
         Returns: the `ShutdownReport`, about the handlers that ran when this was called. Those
         that are running even then are named there.
@@ -148,7 +167,7 @@ class Server:
         are cancelled, cut and waited for all the same, bounded as above. Then the first
         ``CancelledError`` is raised.
         """
-        seconds = self._grace if grace is None else check_seconds(grace, "grace")
+        seconds = self._grace if grace is DEFAULT else check_seconds(grace, "grace")
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("aclose: the server belongs to another event loop")
         for acceptor in self._acceptors:
@@ -256,7 +275,7 @@ class Server:
         """One line for what the peer caused, a traceback for what is the handler's own."""
         peer = format_address(connection.stream.peer)
         if _caused_from_outside(error) or connection.fate is _Fate.CUT:
-            _logger.info("connection of %s ended: %s: %s", peer, type(error).__name__, error)
+            _logger.info("connection of %s ended: %s", peer, _in_one_line(error))
         else:
             _logger.error("the handler of %s failed", peer, exc_info=error)
         if self._on_error is not None and isinstance(error, Exception):
@@ -269,7 +288,7 @@ class Server:
 class _Fate(enum.IntEnum):
     """What closing the server has done to a handler so far."""
 
-    FINISHED = 0  # nothing
+    FINISHED = 0  # nothing: it has ended by itself, or may do so
     CANCELLED = 1
     CUT = 2
     DEAF = 3  # all that can be done; it is not waited for again
@@ -304,10 +323,22 @@ class _Connection:
 
 
 def _caused_from_outside(error: BaseException) -> bool:
-    """Whether the peer or the network caused it: nothing that an attacker could fill a log with."""
+    """Whether the peer or the network caused it: nothing that an attacker could fill a log with.
+
+    Plain errors of time and of connections count too: a handler that puts `asyncio.timeout` around
+    its reads must not give each silent peer a traceback.
+    """
     if isinstance(error, BaseExceptionGroup):
         return all(map(_caused_from_outside, error.exceptions))
-    return isinstance(error, NetioError) and not isinstance(error, (StreamBusy, StreamClosed))
+    if isinstance(error, (StreamBusy, StreamClosed)):
+        return False
+    return isinstance(error, (NetioError, TimeoutError, ConnectionError))
+
+
+def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(_in_one_line, error.exceptions))
+    return f"{type(error).__name__}: {error}"
 
 
 def serve_tcp(
@@ -316,7 +347,7 @@ def serve_tcp(
     port: int = 0,
     *,
     sock: socket.socket | None = None,
-    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
     limit: int = STREAM_LIMIT_BYTES,
     backlog: int = BACKLOG,
     grace: float = GRACE_SECONDS,
@@ -332,9 +363,10 @@ def serve_tcp(
 
     `host`: a name or address; None for all addresses of the machine. `port`: 0 lets the system
     choose, see `Server.addresses`. `sock`: a bound socket to use instead of both; None for none.
-    `timeouts`: the default limits of each stream. `limit`: how many bytes each stream holds
-    unread. `backlog`: connections the kernel queues. `grace`: seconds that handlers get to end
-    by themselves when the server is closed. `network`: serve there; None is the system's.
+    `timeouts`: the default limits of each stream. `limit`: the longest record in bytes unless a
+    call says otherwise. `backlog`: connections the kernel queues. `grace`: seconds that handlers
+    get to end by themselves when the server is closed. `network`: serve there; None is the
+    system's.
 
     Returns: an awaitable that gives the `Server`, accepting already, and a context manager that
     closes it on leaving.
@@ -356,14 +388,16 @@ def serve_tcp(
             raise ValueError("sock stands instead of host, port and network")
     check_timeouts(timeouts)
     check_count(backlog, "backlog", at_least=1)
-    settings: dict[str, Any] = {
-        "timeouts": timeouts,
-        "limit": check_count(limit, "limit", at_least=1),
-        "grace": check_seconds(grace, "grace"),
-        "on_error": on_error,
-    }
+    make_server = functools.partial(
+        Server,
+        handler,
+        timeouts=timeouts,
+        limit=check_count(limit, "limit", at_least=1),
+        grace=check_seconds(grace, "grace"),
+        on_error=on_error,
+    )
     where = (chosen_network(network), host, port) if sock is None else sock
-    return Opening("serve_tcp", _serve(handler, where, backlog, settings))
+    return Opening("serve_tcp", _serve(make_server, where, backlog, timeouts))
 
 
 def _check_functions(handler: object, on_error: object) -> None:
@@ -374,10 +408,10 @@ def _check_functions(handler: object, on_error: object) -> None:
 
 
 async def _serve(
-    handler: Handler,
+    make_server: Callable[[list[Acceptor]], Server],
     where: socket.socket | tuple[Network, str | None, int],
     backlog: int,
-    settings: dict[str, Any],
+    timeouts: Timeouts,
 ) -> Server:
     loop = asyncio.get_running_loop()
     acceptors: list[Acceptor]
@@ -387,7 +421,6 @@ async def _serve(
     else:
         network, host, port = where
         lookup = Operation("serve_tcp: lookup", peer=(host or "*", port))
-        limit = settings["timeouts"].resolve
-        lookup.start(loop.time(), DEFAULT, default=limit, kind="resolve")
+        lookup.start(loop.time(), DEFAULT, timeouts.resolve, "resolve")
         acceptors = await network.listen(host, port, lookup, backlog=backlog)
-    return Server(handler, acceptors, **settings)
+    return make_server(acceptors)

@@ -33,7 +33,7 @@ from netio._defaults import (
     STREAM_LIMIT_BYTES,
 )
 from netio._errors import IncompleteRead, LimitExceeded, NetioError, StreamBusy, connection_lost
-from netio._limits import Operation, Timeouts, check_timeout
+from netio._limits import DEFAULT_TIMEOUTS, Operation, check_timeout
 from netio._readiness import DescriptorReadiness
 from netio._receiving import COST_SHIFT
 from netio._stream import Stream
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from netio._defaults import DefaultType
     from netio._errors import Address
     from netio._limits import Timeout
-
-_DEFAULTS: Final = Timeouts()
 
 
 async def read_bytes(sock: socket.socket | Stream, n: int, *, timeout: Timeout = DEFAULT) -> bytes:
@@ -202,8 +200,8 @@ class _Call(Operation):
         if place in turns.in_use:
             raise StreamBusy(f"{self}: another call {self.direction}s on this socket")
         turns.in_use.add(place)
-        default = getattr(_DEFAULTS, self.direction)
-        self.start(loop.time(), timeout, default=default, kind=self.direction)
+        default = getattr(DEFAULT_TIMEOUTS, self.direction)
+        self.start(loop.time(), timeout, default, self.direction)
         readiness = DescriptorReadiness(loop, self._sock.fileno())
         try:
             await self._step_until_done(readiness, turns)

@@ -242,3 +242,28 @@ def leads_nowhere(document: Path, target: str) -> bool:
 def test_only_relative_links_are_followed() -> None:
     text = "[a](b.md#c) [d](https://e) [f](#g) `[h](i)`\n```\n[j](k)\n```\n\n[l]: ../m.md\n"
     assert relative_links(text) == ["b.md#c", "../m.md"]
+
+
+# The laws. ------------------------------------------------------------------------------------
+
+LAW = re.compile(r"\b[Ll]aws? (\d+(?:(?:, | and | to |-)\d+)*)")
+
+
+def laws_cited(text: str) -> set[int]:
+    return {int(n) for numbers in LAW.findall(text) for n in re.findall(r"\d+", numbers)}
+
+
+def test_every_law_that_is_cited_is_there() -> None:
+    text = (ROOT / "docs" / "laws.md").read_text(encoding="utf-8")
+    defined = {int(n) for n in re.findall(r"^\*\*(\d+)\. ", text, re.M)}
+    citing = [*(ROOT / "netio").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]
+    missing = {
+        f"{name_of(path)}: law {number}"
+        for path in citing
+        for number in laws_cited(path.read_text(encoding="utf-8")) - defined
+    }
+    assert not missing
+
+
+def test_citations_of_laws_are_found() -> None:
+    assert laws_cited("(law 9), laws 14-16 and 19; laws 9, 10") == {9, 14, 16, 19, 10}

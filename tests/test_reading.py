@@ -347,8 +347,8 @@ async def test_a_reset_that_the_writer_meets_is_raised_by_reads_after_what_is_le
     hand.prepare_reset()
     hand.data(b"left")
     hand.reset()
-    with pytest.raises(netio.ConnectionLost):
-        await near.write(b"x")
+    with pytest.raises(netio.BrokenPipe if near.peer is None else netio.ConnectionReset):
+        await near.write(b"x")  # a Unix socket says it is broken
     assert await near.read_exactly(4) == b"left"
     for read in READS:
         with pytest.raises(netio.ConnectionLost):
@@ -539,3 +539,18 @@ async def test_the_options_of_a_socket_that_is_handed_over_stay_its_own() -> Non
     assert one.gettimeout() == 0
     stream.abort()
     other.close()
+
+
+async def test_every_kind_of_channel_reports_a_reset_once_and_then_the_end(pair: Pair) -> None:
+    near, far = pair
+    hand = Hand(near, far)
+    hand.prepare_reset()
+    hand.data(b"left")
+    hand.reset()
+    channel = near._channel
+    assert channel.receive(10) == b"left"
+    with pytest.raises(ConnectionResetError):
+        channel.receive(10)
+    assert [channel.receive(10), channel.receive(10)] == [b"", b""]  # which is why law 29 says so
+    with pytest.raises(BrokenPipeError):
+        channel.send(b"x")

@@ -388,6 +388,27 @@ async def test_what_the_peer_caused_is_one_line_without_a_traceback(
         assert record.exc_info is None
         assert "\n" not in record.getMessage()
         assert "127.0.0.1:" in record.getMessage()
+        assert "of 100 bytes are buffered" in record.getMessage()  # also when it is in a group
+
+
+@pytest.mark.parametrize("error", [TimeoutError, ConnectionResetError])
+async def test_plain_errors_of_time_and_connection_give_no_traceback_either(
+    caplog: Log, error: type[OSError]
+) -> None:
+    async def handler(stream: netio.Stream) -> None:
+        raise error
+
+    caplog.set_level(logging.INFO, "netio")
+    async with serving(handler) as server:
+        async with netio.connect_tcp("127.0.0.1", server.port) as stream:
+            assert await stream.read_some() == b""
+    [record] = caplog.records
+    assert (record.levelno, record.exc_info) == (logging.INFO, None)
+
+
+async def test_the_port_of_a_server_is_that_of_its_first_address() -> None:
+    async with serving(echo) as server:
+        assert server.port == server.addresses[0][1]
 
 
 async def test_a_mistake_of_the_handler_is_no_fault_of_the_peer(caplog: Log) -> None:

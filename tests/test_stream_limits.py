@@ -232,6 +232,7 @@ async def test_time_spent_while_a_run_of_hits_yields_counts() -> None:
         virtual_loop().advance(1.5)
         error = await task
         assert (error.limit, error.elapsed) == ("call", pytest.approx(2, abs=0.002))
+        assert virtual_loop().time() == pytest.approx(2, abs=0.002)
 
 
 @virtual

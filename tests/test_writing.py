@@ -229,6 +229,40 @@ async def test_a_cut_write_makes_those_that_queue_fail_and_nothing_more_is_sent(
         assert await read_rest(far) == b"A" * error.done
 
 
+async def test_a_single_byte_that_went_is_enough_to_be_out_of_step() -> None:
+    async with a_pair("memory", capacity=1) as (near, _):
+        with pytest.raises(netio.DeadlineExceeded) as caught:
+            await near.write(b"xyz", timeout=0)
+        assert caught.value.done == 1
+        with pytest.raises(netio.ConnectionLost, match="out of step"):
+            await near.write(b"x", timeout=0)
+
+
+async def test_of_a_limit_and_a_scope_in_one_tick_the_scope_answers_a_write_that_queues(
+    kind: str,
+) -> None:
+    async with a_pair(kind, small=True) as (near, far):
+        first = part(near, b"A")
+        await ticks(2)
+        scopes: list[netio.Scope] = []
+
+        async def queued() -> None:
+            async with netio.timeout(3600) as scope:
+                scopes.append(scope)
+                await near.write(b"B", timeout=3600)
+
+        second = asyncio.create_task(outcome_of(queued()))
+        await ticks(2)
+        waiting = near._sender._queue[0]
+        waiting.deadline = 0.0
+        waiting.wake()
+        scopes[0].reschedule(asyncio.get_running_loop().time() - 1)
+        error = await second
+        assert (error.limit, error.done) == ("scope", 0)  # law 15
+        await far.read_exactly(300_000)
+        await first
+
+
 async def test_reading_goes_on_after_a_cut_write(kind: str) -> None:
     async with a_pair(kind, small=True) as (near, far):
         await outcome_of(near.write(BIG, timeout=0.005))
@@ -265,9 +299,29 @@ async def test_a_cut_write_says_exactly_what_the_kernel_took(kind: str, timeout:
             await near.write_many(payload, timeout=timeout)
         error = caught.value
         assert (error.expected, error.operation) == (total, f"write_many({total})")
+        assert error.done > 0  # what fits now
         assert error.done == near.statistics().bytes_sent
         await near.aclose()
         assert await read_rest(far) == b"".join(payload)[: error.done]
+
+
+async def test_nothing_is_kept_of_writes_that_are_over(kind: str) -> None:
+    async with a_pair(kind, small=True) as (near, far):
+        fill(near)
+        for timeout in (0, 0.001):
+            calls = [
+                near.write(b"x", timeout=timeout),
+                near.write_many([b"y" * 70_000], timeout=timeout),
+                near.write(b"z", timeout=timeout),
+            ]
+            errors = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(error) for error in errors] == [netio.DeadlineExceeded] * 3
+        whole = [part(near, b"A"), part(near, b"B"), asyncio.create_task(near.write_eof())]
+        await collect(far)
+        await asyncio.gather(*whole)
+        channel = near._channel
+        assert (channel.writers, channel.parked, list(near._sender._queue)) == ([], [], [])
+        assert not near._sender.busy
 
 
 # The end. -------------------------------------------------------------------------------------
@@ -334,14 +388,19 @@ async def test_a_peer_that_takes_no_more_breaks_the_pipe_each_time_afresh(pair: 
 
 
 class Choosy(MemoryChannel):
-    """Takes `step` bytes a time, and fails after `until` bytes."""
+    """Takes `step` bytes a time, and fails after `until` bytes; if `deaf`, fails to receive."""
 
     def __init__(self, near: MemoryChannel) -> None:
         super().__init__(near.loop, near._incoming, near._outgoing, near.local, near.peer)
-        self.step, self.until, self.given = 7, 1 << 60, 0
+        self.step, self.until, self.given, self.deaf = 7, 1 << 60, 0, False
         self._other = near._other
         assert self._other is not None
         self._other._other = self
+
+    def receive(self, max_bytes: int) -> bytes | None:
+        if self.deaf:
+            raise OSError(110, "Connection timed out")
+        return super().receive(max_bytes)
 
     def send(self, data: bytes | memoryview) -> int | None:
         if self.given >= self.until:
@@ -387,3 +446,16 @@ async def test_a_failure_in_the_middle_says_how_far_it_got_and_is_kept() -> None
         far._channel.shut_down_writing()
         with pytest.raises(netio.ConnectionReset):
             await near.read_some()  # law 29
+
+
+async def test_a_failure_that_a_read_met_is_raised_by_writes_that_would_still_work() -> None:
+    async with choosy_pair() as (near, far, channel):
+        channel.deaf = True
+        with pytest.raises(netio.ConnectionLost, match="timed out"):
+            await near.read_some()
+        for call in (near.write(b"x"), near.write(b""), near.write_many([BIG]), near.write_eof()):
+            with pytest.raises(netio.ConnectionLost, match="timed out") as caught:
+                await call
+            assert caught.value.done == 0
+        await near.aclose()
+        assert await read_rest(far) == b""

@@ -232,8 +232,7 @@ def main() -> None:
         args.rounds, args.requests = 3, 4_000
     sides: list[Side] = []
     try:
-        for name in SIDES:
-            sides.append(Side(name, args.loop, args.connections))
+        sides.extend(Side(name, args.loop, args.connections) for name in SIDES)
         for side in sides:
             side.round(2_000)  # warm-up
             side.costs.clear()
