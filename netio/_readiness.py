@@ -30,11 +30,12 @@ class Waiter:
     The deadline may be moved at any moment; who moves it earlier calls `Readiness.rearm`.
     """
 
-    __slots__ = ("deadline", "future")
+    __slots__ = ("deadline", "future", "line")
 
     def __init__(self, deadline: float = math.inf) -> None:
         self.deadline = deadline
         self.future: asyncio.Future[None] | None = None
+        self.line: list[Waiter] | None = None  # where it stands
 
     def attempt(self) -> bool:
         """Called by the loop when the direction waited for is ready: is the wait over?
@@ -93,7 +94,9 @@ class Readiness:
             return future
         if line is None:
             line = self.parked
-        if waiter not in line:
+        if waiter.line is not line:
+            self.leave(waiter)
+            waiter.line = line
             line.append(waiter)
         if waiter.deadline < self._rings_at:
             self._set_timer(waiter.deadline)
@@ -108,10 +111,10 @@ class Readiness:
         return self.park(waiter, self.writers)
 
     def leave(self, waiter: Waiter) -> None:
-        """Give up the places of `waiter`, which waits no more."""
-        for line in (self.readers, self.writers, self.parked):
-            if waiter in line:
-                line.remove(waiter)
+        """Give up the place of `waiter`, which waits no more."""
+        if waiter.line is not None:
+            waiter.line.remove(waiter)
+            waiter.line = None
 
     def readable(self) -> bool:
         """Attempt for everybody who waits to read; False when nobody does."""
@@ -134,6 +137,7 @@ class Readiness:
             self._timer = None
         for line in (self.readers, self.writers, self.parked):
             for waiter in line:
+                waiter.line = None
                 waiter.wake()
             line.clear()
 
@@ -184,39 +188,66 @@ class DescriptorReadiness(Readiness):
     loop spin and uvloop abort, so `release` comes before the close, always.
     """
 
-    __slots__ = ("_descriptor", "_watches_writable")
+    __slots__ = ("_descriptor", "_forgetful", "_watches_writable")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         super().__init__(loop)
         self._descriptor = descriptor
+        # uvloop drops both watchers of a descriptor on which the kernel reports an error (a reset),
+        # after calling each once more and without a word, though bytes may be left before the
+        # error. There they are set again for each wait: no system call while they are still set.
+        self._forgetful = not isinstance(loop, asyncio.SelectorEventLoop)
         self._watches_writable = False
 
     def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
-        if not self.watching and not self.closed:
-            try:
-                self.loop.add_reader(self._descriptor, self._on_readable)
-            except NotImplementedError:
-                raise _no_poller(self.loop) from None
-            self.watching = True
+        if (not self.watching or self._forgetful) and not self.closed:
+            self._watch_readable()
         return self.park(waiter, self.readers)
 
     def wait_writable(self, waiter: Waiter) -> asyncio.Future[None]:
-        if not self._watches_writable and not self.closed:
-            try:
-                self.loop.add_writer(self._descriptor, self._on_writable)
-            except NotImplementedError:
-                raise _no_poller(self.loop) from None
-            self._watches_writable = True
+        if (not self._watches_writable or self._forgetful) and not self.closed:
+            self._watch_writable()
         return self.park(waiter, self.writers)
+
+    def _watch_readable(self) -> None:
+        try:
+            self.loop.add_reader(self._descriptor, self._on_readable)
+        except NotImplementedError:
+            raise _no_poller(self.loop) from None
+        except RuntimeError:  # uvloop keeps the dropped watcher until it is removed
+            self.loop.remove_reader(self._descriptor)
+            self.loop.add_reader(self._descriptor, self._on_readable)
+        self.watching = True
+
+    def _watch_writable(self) -> None:
+        try:
+            self.loop.add_writer(self._descriptor, self._on_writable)
+        except NotImplementedError:
+            raise _no_poller(self.loop) from None
+        except RuntimeError:
+            self.loop.remove_writer(self._descriptor)
+            self.loop.add_writer(self._descriptor, self._on_writable)
+        self._watches_writable = True
+
+    def _watch_again(self) -> None:
+        """For those who still wait after an attempt; their watcher may have been dropped."""
+        if self.watching:
+            self._watch_readable()
+        if self._watches_writable:
+            self._watch_writable()
 
     def _on_readable(self) -> None:
         if not _attempt_all(self.readers):
             self._stop_reading()
+        elif self._forgetful and any(one.waiting for one in self.readers):
+            self.loop.call_soon(self._watch_again)
 
     def _on_writable(self) -> None:
         # A socket is nearly always writable: a writer that nobody waits for fires on every tick.
         if not _attempt_all(self.writers) or not any(one.waiting for one in self.writers):
             self._stop_writing()
+        elif self._forgetful:
+            self.loop.call_soon(self._watch_again)
 
     def _stop_reading(self) -> None:
         if self.watching:
