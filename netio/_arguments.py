@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import operator
 import socket
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 if TYPE_CHECKING:
     import array
     import mmap
 
     #: What can be written, and read into: any contiguous buffer.
-    Buffer = bytes | bytearray | memoryview | array.array[int] | mmap.mmap
+    Buffer = bytes | bytearray | memoryview | array.array[Any] | mmap.mmap
 
 
 def check_count(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
@@ -63,7 +63,7 @@ def check_host(host: str) -> None:
     """A name or a numeric address."""
     if not isinstance(host, str):
         raise TypeError(f"host must be a str, not {type(host).__name__}")
-    if not host or "\0" in host:
+    if not host or not host.isprintable():
         raise ValueError(f"host must be a name or an address, not {host!r}")
     try:
         host.encode("idna")

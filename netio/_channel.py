@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Final, Protocol
 
 from netio._defaults import BYTES_PER_TURN, READ_BYTES
+from netio._errors import StreamClosed
 from netio._readiness import DescriptorReadiness
 
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ class SocketChannel(DescriptorReadiness):
     def close(self) -> None:
         if self.closed:
             return
-        self.release()
         try:
+            self.release()
             self.sock.shutdown(socket.SHUT_WR)
             self._take_leftovers()
         except OSError:
@@ -165,8 +166,8 @@ class SocketChannel(DescriptorReadiness):
     def abort(self) -> None:
         if self.closed:
             return
-        self.release()
         try:
+            self.release()
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         except OSError:
             pass  # not a TCP socket, or gone already: closing is all there is
@@ -189,13 +190,20 @@ class SocketView:
     """What a stream shows of its socket: options and names, and nothing that moves bytes.
 
     The descriptor is the stream's alone. Closing or duplicating it behind netio's back spins the
-    stock loop and aborts uvloop; `Stream.detach` gives the socket away for good.
+    stock loop and aborts uvloop; `Stream.detach` gives the socket away for good. Once the stream
+    is closed or detached, `fileno` is -1, and the rest raises `StreamClosed`.
     """
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_channel",)
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self, channel: SocketChannel) -> None:
+        self._channel = channel
+
+    @property
+    def _sock(self) -> socket.socket:
+        if self._channel.closed:
+            raise StreamClosed("the socket is not the stream's any more: it was closed or detached")
+        return self._channel.sock
 
     @property
     def family(self) -> int:
@@ -214,7 +222,7 @@ class SocketView:
 
     def fileno(self) -> int:
         """The descriptor's number; -1 once the stream is closed. Don't close or register it."""
-        return self._sock.fileno()
+        return -1 if self._channel.closed else self._channel.sock.fileno()
 
     def getsockname(self) -> Address:
         """As ``socket.getsockname``."""

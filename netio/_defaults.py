@@ -41,6 +41,9 @@ STREAM_LIMIT_BYTES: Final = 64 * 1024
 OPERATIONS_PER_TURN: Final = 256
 BYTES_PER_TURN: Final = 256 * 1024
 
+# What an operation costs of its task's turn: one, and one for each KiB it moved, by shifting.
+COST_SHIFT: Final = (BYTES_PER_TURN // OPERATIONS_PER_TURN).bit_length() - 1
+
 # An operation whose limit has passed takes what is there at that moment (law 9); a peer that
 # keeps sending must not stretch that moment. More than the receive buffers of common systems.
 LAST_LOOK_BYTES: Final = 8 * 1024 * 1024

@@ -32,6 +32,11 @@ def format_address(address: Address) -> str:
     return address or "an unnamed peer"
 
 
+def format_seconds(seconds: float) -> str:
+    """A length of time as a person writes it: ``0.25 s``, ``86400 s``."""
+    return f"{seconds:.3g} s" if seconds < 1000 else f"{seconds:.0f} s"
+
+
 class NetioError(Exception):
     """The base class of all errors that netio raises for what happens on a connection.
 
@@ -106,7 +111,7 @@ class DeadlineExceeded(NetioError, TimeoutError):
         self.done = done
         self.expected = expected
         self.scope = scope
-        self.attempts = tuple(attempts)
+        self.attempts: tuple[Exception, ...] = tuple(attempts)
         self.partial = partial
 
     @property
@@ -132,7 +137,7 @@ class ConnectFailed(NetioError, OSError):
 
     def __init__(self, message: str = "", *, attempts: Sequence[Exception] = ()) -> None:
         super().__init__(message)
-        self.attempts = tuple(attempts)
+        self.attempts: tuple[Exception, ...] = tuple(attempts)
         last = self.attempts[-1] if self.attempts else None
         # What a lookup says is no number of errno's.
         self.errno = None if isinstance(last, gaierror) else getattr(last, "errno", None)

@@ -14,7 +14,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Final, SupportsFloat
 
 from netio._defaults import DEFAULT, Default, DefaultType
-from netio._errors import Address, DeadlineExceeded, format_address
+from netio._errors import Address, DeadlineExceeded, format_address, format_seconds
 from netio._readiness import Waiter
 
 if TYPE_CHECKING:
@@ -75,6 +75,9 @@ class Deadline:
         return "Deadline(never)" if self._when == math.inf else f"Deadline(at={self._when:.3f})"
 
 
+#: What a cancellation says of the operation that it cut.
+MARKS: Final = ("operation", "peer", "done", "expected", "partial", "attempts")
+
 #: What ``timeout=`` takes: left out, None, seconds, or a `Deadline`.
 Timeout = float | Deadline | None | DefaultType
 
@@ -118,16 +121,6 @@ def check_timeout(timeout: object) -> None:
                 f"not {cls.__name__}"
             )
         check_seconds(timeout, "timeout")  # type: ignore[arg-type]
-
-
-def check_loop(loop: asyncio.AbstractEventLoop, name: str) -> None:
-    """RuntimeError when `loop` is not the running one (law 3).
-
-    Operations ask for the loop's current task first, and come here only where there is none: on
-    3.11 `get_running_loop` costs a system call.
-    """
-    if asyncio.get_running_loop() is not loop:
-        raise RuntimeError(f"{name}: the stream belongs to another event loop")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,11 +187,11 @@ _LIMIT_WORDS: Final = {
 class Operation(Waiter):
     """One operation in progress: what it is called, since when it runs and what bounds it.
 
-    `deadline` is the minimum of the call's own limit and of `fixed`, the deadline its connection
+    `deadline` is the minimum of the call's own limit and of `standing`, the deadline its connection
     carries. Nothing here is a timer: the channel has one for all its waiters.
     """
 
-    __slots__ = ("_fixed_kind", "_kind", "_own", "expected", "name", "peer", "size", "started")
+    __slots__ = ("_kind", "_own", "_standing_kind", "expected", "name", "peer", "size", "started")
 
     def __init__(
         self,
@@ -216,7 +209,7 @@ class Operation(Waiter):
         self.started = 0.0
         self._own = math.inf
         self._kind = "call"
-        self._fixed_kind = "deadline"
+        self._standing_kind = "deadline"
 
     def start(
         self,
@@ -224,7 +217,7 @@ class Operation(Waiter):
         timeout: Timeout,
         default: float | None,
         kind: str,
-        fixed: float = math.inf,
+        standing: float = math.inf,
     ) -> None:
         """Count from `now`: `timeout`, or `default` (a limit called `kind`) where left out."""
         self.started = now
@@ -242,21 +235,29 @@ class Operation(Waiter):
         else:
             own = now + as_float(timeout)
         self._own = own
-        self.deadline = own if own <= fixed else fixed
+        self.deadline = own if own <= standing else standing
 
     def within(self, whole: Operation) -> None:
         """Stand under the limit of the operation that this one is a part of."""
-        self._fixed_kind = whole.kind
+        self._standing_kind = whole.kind
         self.deadline = min(self._own, whole.deadline)
 
     @property
     def kind(self) -> str:
         """Which limit is reached first, by its name in `DeadlineExceeded.limit`."""
-        return self._kind if self._own <= self.deadline else self._fixed_kind
+        return self._kind if self._own <= self.deadline else self._standing_kind
 
-    def bound(self, fixed: float) -> None:
+    async def let_scopes_answer(self, loop: asyncio.AbstractEventLoop) -> None:
+        """After a wait: if the limit is reached, give a scope of the same tick its turn (law 15).
+
+        A scope that found this operation about to be resumed looks again one tick later.
+        """
+        if self.deadline <= loop.time():
+            await asyncio.sleep(0)
+
+    def move(self, standing: float) -> None:
         """Another deadline of the connection, for an operation that may already wait (law 7)."""
-        self.deadline = min(self._own, fixed)
+        self.deadline = min(self._own, standing)
 
     @property
     def text(self) -> str:
@@ -275,7 +276,8 @@ class Operation(Waiter):
         seconds = max(0.0, self.deadline - self.started)
         elapsed = now - self.started
         if kind != "deadline":
-            reached = f"{_LIMIT_WORDS[kind]} ({seconds:.3g} s) was reached after {elapsed:.3f} s"
+            length = format_seconds(seconds)
+            reached = f"{_LIMIT_WORDS[kind]} ({length}) was reached after {elapsed:.3f} s"
         elif seconds:
             reached = f"the deadline, {seconds:.3f} s after it began, was reached"
         else:
@@ -292,13 +294,18 @@ class Operation(Waiter):
             attempts=attempts,
         )
 
-    def mark(self, error: asyncio.CancelledError, *, done: int = 0, partial: bytes = b"") -> None:
-        """Leave on a cancellation what it cut, for the scope or the program that meets it."""
+    def mark(
+        self,
+        error: asyncio.CancelledError,
+        *,
+        done: int = 0,
+        partial: bytes = b"",
+        attempts: Sequence[Exception] = (),
+    ) -> None:
+        """Leave on a cancellation what it cut, for the scope or the program that meets it.
+
+        These are fields of `DeadlineExceeded`, of which a scope makes its error: see `MARKS`.
+        """
         if not hasattr(error, "operation"):
-            error.__dict__.update(
-                operation=self.text,
-                peer=self.peer,
-                done=done,
-                expected=self.expected,
-                partial=partial,
-            )
+            values = (self.text, self.peer, done, self.expected, partial, tuple(attempts))
+            error.__dict__.update(zip(MARKS, values, strict=True))

@@ -198,8 +198,7 @@ async def _finish_connecting(
             if operation.deadline <= now:
                 raise operation.exceeded(now, "the peer has not answered")
             await readiness.wait_writable(operation)
-            if operation.deadline <= loop.time():
-                await asyncio.sleep(0)  # a scope that fired in this tick answers (law 15)
+            await operation.let_scopes_answer(loop)
     finally:
         readiness.release()
 

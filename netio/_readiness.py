@@ -20,8 +20,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextvars import Context
+from typing import TYPE_CHECKING
 
 from netio._defaults import TIMER_STEP_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Waiter:
@@ -138,14 +143,16 @@ class Readiness:
         for line in (self.readers, self.writers, self.parked):
             for waiter in line:
                 waiter.line = None
-                waiter.wake()
+                if not self.loop.is_closed():
+                    waiter.wake()
             line.clear()
 
     def _set_timer(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._rings_at = when
-        self._timer = self.loop.call_at(when, self._ring)
+        # In an empty context: that of the present caller would be kept for as long as the channel.
+        self._timer = self.loop.call_at(when, self._ring, context=Context())
 
     def _ring(self) -> None:
         """Wake who is due, by the loop's own clock (uvloop's timers are early at times)."""
@@ -211,23 +218,27 @@ class DescriptorReadiness(Readiness):
 
     def _watch_readable(self) -> None:
         try:
-            self.loop.add_reader(self._descriptor, self._on_readable)
+            self._add(self.loop.add_reader, self._on_readable)
         except NotImplementedError:
             raise _no_poller(self.loop) from None
         except RuntimeError:  # uvloop keeps the dropped watcher until it is removed
             self.loop.remove_reader(self._descriptor)
-            self.loop.add_reader(self._descriptor, self._on_readable)
+            self._add(self.loop.add_reader, self._on_readable)
         self.watching = True
 
     def _watch_writable(self) -> None:
         try:
-            self.loop.add_writer(self._descriptor, self._on_writable)
+            self._add(self.loop.add_writer, self._on_writable)
         except NotImplementedError:
             raise _no_poller(self.loop) from None
         except RuntimeError:
             self.loop.remove_writer(self._descriptor)
-            self.loop.add_writer(self._descriptor, self._on_writable)
+            self._add(self.loop.add_writer, self._on_writable)
         self._watches_writable = True
+
+    def _add(self, add: Callable[..., object], callback: Callable[[], None]) -> None:
+        """Watch in an empty context: that of the present caller would be kept for long."""
+        Context().run(add, self._descriptor, callback)
 
     def _watch_again(self) -> None:
         """For those who still wait after an attempt; their watcher may have been dropped."""

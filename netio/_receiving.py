@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from asyncio import current_task
-from typing import TYPE_CHECKING
+from asyncio import get_running_loop
+from typing import TYPE_CHECKING, NoReturn
 
 from netio._buffer import Direct, Gathering, LargeRead, ReceiveBuffer, Search
 from netio._defaults import (
@@ -22,15 +22,20 @@ from netio._defaults import (
     READ_AHEAD_BELOW_BYTES,
     READ_BYTES,
 )
-from netio._errors import IncompleteRead, LimitExceeded, StreamBusy, StreamClosed, connection_lost
-from netio._limits import Operation, Timeouts, check_loop
+from netio._errors import (
+    IncompleteRead,
+    LimitExceeded,
+    NetioError,
+    StreamBusy,
+    StreamClosed,
+    connection_lost,
+)
+from netio._limits import Operation, Timeouts
+from netio._turns import turns_of
 
 if TYPE_CHECKING:
     from netio._channel import Channel
     from netio._limits import Timeout
-
-# What an operation without waiting costs of its task's turn: one, and one for each KiB it moved.
-COST_SHIFT = (BYTES_PER_TURN // OPERATIONS_PER_TURN).bit_length() - 1
 
 
 class Receiver(Operation):
@@ -43,18 +48,17 @@ class Receiver(Operation):
         "_dry",
         "_finished",
         "_large",
-        "_left",
         "_search",
         "_wanted",
         "buffer",
         "busy",
         "bytes_received",
         "channel",
-        "credit",
         "failure",
-        "fixed",
         "limit",
+        "standing",
         "timeouts",
+        "turns",
     )
 
     def __init__(self, channel: Channel, timeouts: Timeouts, limit: int) -> None:
@@ -65,12 +69,10 @@ class Receiver(Operation):
         self.buffer = ReceiveBuffer()
         self.busy = False
         self.bytes_received = 0
-        self.fixed = math.inf  # the connection's own deadline for reads
+        self.standing = math.inf  # the connection's own deadline for reads
         self.failure: OSError | None = None  # the first one met in either direction (law 29)
         self._finished = False  # this direction has met its end, or a failure
-        # How many hits the task may have until the loop gets its turn (law 35): none while a read
-        # is in progress, which keeps the number in `_left`.
-        self.credit = self._left = OPERATIONS_PER_TURN
+        self.turns = turns_of(channel.loop)
         self._dry = False  # the last receive did not fill its room: the next would likely block
         self._wanted = 0
         self._search: Search | None = None
@@ -78,8 +80,8 @@ class Receiver(Operation):
 
     def hit(self, n: int) -> bytes | None:
         """`n` bytes, if they are buffered and the loop has had its turn lately; else None."""
-        if 0 < n <= self.buffer.size and self.credit > 0:
-            self.credit -= 1
+        if 0 < n <= self.buffer.size and not self.busy and self.turns.credit > 0:
+            self.turns.credit -= 1
             return self.buffer.take(n)
         return None
 
@@ -94,7 +96,8 @@ class Receiver(Operation):
     async def into(self, view: memoryview, timeout: Timeout) -> None:
         """Fill `view`."""
         n = len(view)
-        self.begin("read_into", n, n)
+        if (refusal := self.begin("read_into", n, n)) is not None:
+            await self.refuse(refusal)
         if n - self.buffer.size < READ_AHEAD_BELOW_BYTES:
             if await self.fill(n, timeout):
                 view[:] = self.buffer.take(n)
@@ -108,7 +111,8 @@ class Receiver(Operation):
 
     async def some(self, max_bytes: int, timeout: Timeout) -> bytes:
         """What is there, or comes first; ``b""`` at the end."""
-        self.begin("read_some", max_bytes, None)
+        if (refusal := self.begin("read_some", max_bytes, None)) is not None:
+            await self.refuse(refusal)
         if not await self.fill(1, timeout):
             return b""
         return self.buffer.take(min(max_bytes, self.buffer.size))
@@ -124,7 +128,8 @@ class Receiver(Operation):
         last_may_lack_it: bool,
     ) -> bytes:
         """Everything up to the first separator; `last_may_lack_it`: or up to the end."""
-        self.begin(name, None, None)
+        if (refusal := self.begin(name, None, None)) is not None:
+            await self.refuse(refusal)
         self._search = search = Search(separators, limit)
         complete = await self.fill(limit, timeout)
         if search.end:
@@ -138,53 +143,57 @@ class Receiver(Operation):
 
     async def everything(self, limit: int, timeout: Timeout) -> bytes:
         """All until the end of the stream, if that is no more than `limit` bytes."""
-        self.begin("read_all", None, None)
+        if (refusal := self.begin("read_all", None, None)) is not None:
+            await self.refuse(refusal)
         gathering = Gathering()
         if not await self._fill_large(gathering, limit + 1, timeout):
             return gathering.finish(self.buffer, self.buffer.size + gathering.size)
         self._give_back(gathering)
         raise self._over(limit)
 
-    def set_fixed(self, when: float) -> None:
+    def set_standing(self, when: float) -> None:
         """The connection's own deadline was moved: a read that waits obeys (law 7)."""
-        self.fixed = when
+        self.standing = when
         if self.busy:
-            self.bound(when)
+            self.move(when)
             self.channel.rearm(self)
 
-    def begin(self, name: str, size: int | None, expected: int | None) -> None:
-        """Refuse what can't be begun, before any I/O; else the stream is this read's.
-
-        `fill` comes next, without a suspension between, and gives the stream free again.
-        """
+    def begin(self, name: str, size: int | None, expected: int | None) -> NetioError | None:
+        """Prepare `fill`, which comes next; or say, before any I/O, why it can't be: `refuse`."""
+        if get_running_loop() is not self.channel.loop:
+            raise RuntimeError(f"{name}: the stream belongs to another event loop")
         if self.busy:
-            raise StreamBusy(f"{name}: {self} is still waiting; a stream has one reader")
-        if current_task(self.channel.loop) is None:
-            check_loop(self.channel.loop, name)
+            return StreamBusy(f"{name}: {self} is still waiting; a stream has one reader")
         self.name = name
         self.size = size
         self.expected = expected
         if self.channel.closed:
-            raise StreamClosed(f"{self}: the stream was closed by this side")
-        self.busy = True
-        self._left = self.credit - 1
-        self.credit = 0
+            return StreamClosed(f"{self}: the stream was closed by this side")
+        self.turns.credit -= 1
+        return None
+
+    async def refuse(self, refusal: NetioError) -> NoReturn:
+        """Raise it; a run of refusals leaves turns to the loop as any other (law 35)."""
+        self.turns.charge(0)
+        if self.turns.credit <= 0:
+            await self.turns.give()
+        raise refusal
 
     async def fill(self, wanted: int, timeout: Timeout) -> bool:
         """Wait until `wanted` bytes or the record sought are there; False: the end came first."""
         self._wanted = wanted
-        channel = self.channel
+        channel, turns = self.channel, self.turns
         try:
+            self.busy = True
             now = channel.loop.time()
-            if self._left <= 0:
-                self._left = OPERATIONS_PER_TURN
-                await asyncio.sleep(0)  # law 35
+            if turns.credit <= 0:
+                await turns.give()
             complete = None
             if self.buffer.size or self._finished or not wanted or channel.closed:
                 complete = self._conclusion()
                 if complete is not None:
                     return complete
-            self.start(now, timeout, self.timeouts.read, "read", self.fixed)
+            self.start(now, timeout, self.timeouts.read, "read", self.standing)
             likely = not (self._dry and channel.watching)
             waited = False
             while complete is None:
@@ -201,7 +210,7 @@ class Receiver(Operation):
                 else:
                     raise self.exceeded(now, self._progress(), done=self.have())
                 waited = not expired
-                self._left = OPERATIONS_PER_TURN
+                turns.credit = OPERATIONS_PER_TURN
                 if self.buffer.size >= wanted:
                     return True  # the attempt has seen to it
                 complete = self._conclusion()
@@ -213,7 +222,6 @@ class Receiver(Operation):
             raise
         finally:
             self.busy = False
-            self.credit = self._left
             self._search = None
 
     async def _fill_large(self, large: LargeRead, n: int, timeout: Timeout) -> bool:
@@ -237,7 +245,7 @@ class Receiver(Operation):
         before = self.bytes_received
         while not self.attempt() and not self._dry and self.bytes_received < until:
             pass
-        self._left -= (self.bytes_received - before) >> COST_SHIFT
+        self.turns.charge(self.bytes_received - before)
         return self._conclusion()
 
     def _last_look(self) -> bool | None:
@@ -296,8 +304,9 @@ class Receiver(Operation):
         return False
 
     def fail(self, error: OSError) -> OSError:
-        """Keep the first failure of either direction, and not the frames it came through."""
+        """Keep the first failure of either direction, and nothing of the code that met it."""
         if self.failure is None:
+            error.__context__ = None
             self.failure = error.with_traceback(None)
         return self.failure
 
@@ -312,6 +321,7 @@ class Receiver(Operation):
         return f"{self.have()}{of} bytes are buffered and readable"
 
     def incomplete(self) -> IncompleteRead:
+        self.turns.charge(self.buffer.size)  # for the copy
         return IncompleteRead(
             f"{self}: the peer ended the stream first; {self._progress()}",
             partial=self.buffer.peek(),
@@ -319,6 +329,7 @@ class Receiver(Operation):
         )
 
     def _over(self, limit: int) -> LimitExceeded:
+        self.turns.charge(limit)  # for the search
         return LimitExceeded(
             f"{self}: more than the limit of {limit} bytes; nothing was discarded, "
             f"{self._progress()}",

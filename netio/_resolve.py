@@ -126,7 +126,7 @@ class Resolver:
                 self.abandoned += 1
             raise
         if lookup.error is not None:
-            raise lookup.error
+            raise lookup.error.with_traceback(None)
         return lookup.targets
 
     def _ask(
@@ -162,8 +162,7 @@ class Resolver:
 
 async def _park(operation: Operation, readiness: Readiness) -> None:
     await readiness.park(operation)
-    if operation.deadline <= readiness.loop.time():
-        await asyncio.sleep(0)  # a scope that fired in this tick answers (law 15)
+    await operation.let_scopes_answer(readiness.loop)
 
 
 def _check(operation: Operation, readiness: Readiness, progress: str) -> None:

@@ -22,8 +22,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from netio._defaults import TIMER_STEP_SECONDS
-from netio._errors import DeadlineExceeded
-from netio._limits import Deadline, check_seconds
+from netio._errors import DeadlineExceeded, format_address, format_seconds
+from netio._limits import MARKS, Deadline, check_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +34,6 @@ _logger = logging.getLogger("netio")
 # The innermost scope of the running code. A child task inherits it and can read its deadline; a
 # scope that was left stays in the chains of such tasks, and contributes nothing (law 5).
 _innermost: Final[ContextVar[Scope | None]] = ContextVar("netio_scope", default=None)
-
-# What an operation leaves on the cancellation that cut it (`Operation.mark`).
-_MARKS: Final = ("operation", "peer", "done", "expected", "partial")
 
 
 class _State(enum.Enum):
@@ -183,7 +180,8 @@ class Scope:
         self._leave(task)
         if misuse is not None:
             raise RuntimeError(f"{self._title} was left {misuse}")
-        _innermost.set(self._parent)
+        if _innermost.get() is self:
+            _innermost.set(self._parent)
         return self._conclude(task, exc) if self._state is _State.EXPIRED else None
 
     def _misuse(self, task: asyncio.Task[object]) -> str | None:
@@ -191,7 +189,9 @@ class Scope:
         # The loop is named since a forgotten generator may be closed when no loop runs any more.
         if asyncio.current_task(task.get_loop()) is not task:
             return "in another task than it was entered in"
-        inner = _nearest_live(_innermost.get())
+        # Tasks may share a context, and then find each other's scopes there.
+        live = (scope for scope in _live_scopes(_innermost.get()) if scope._task is task)
+        inner = self if _innermost.get() is self else next(live, None)
         if inner is self:
             return None
         innermost = inner._title if inner is not None else "no scope"
@@ -228,12 +228,15 @@ class Scope:
         raise self._error(exc) from exc
 
     def _error(self, exc: BaseException) -> DeadlineExceeded:
-        marks: dict[str, Any] = {name: vars(exc)[name] for name in _MARKS if name in vars(exc)}
+        marks: dict[str, Any] = {name: vars(exc)[name] for name in MARKS if name in vars(exc)}
         during = f" during {marks['operation']}" if "operation" in marks else ""
+        if marks.get("peer") is not None:
+            during += f", peer {format_address(marks['peer'])}"
         seconds = max(0.0, self._when - self._entered_at)
         elapsed = self._fired_at + self.overrun - self._entered_at
         return DeadlineExceeded(
-            f"{self._title}: the limit of {seconds:.3g} s was reached after {elapsed:.3f} s"
+            f"{self._title}: the limit of {format_seconds(seconds)} was reached after "
+            f"{elapsed:.3f} s"
             f"{during}",
             limit="scope",
             seconds=seconds,

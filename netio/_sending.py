@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from asyncio import current_task
+from asyncio import get_running_loop
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -22,8 +22,8 @@ from netio._defaults import (
     OPERATIONS_PER_TURN,
 )
 from netio._errors import ConnectionLost, NetioError, StreamClosed, connection_lost
-from netio._limits import Operation, Timeouts, check_loop
-from netio._receiving import COST_SHIFT, Receiver
+from netio._limits import Operation, Timeouts
+from netio._receiving import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -103,15 +103,15 @@ class Sender:
     """Writes for one stream, in the order of the calls."""
 
     __slots__ = (
-        "_credit",
         "_current",
         "_queue",
         "_receiver",
         "_torn",
+        "_turns",
         "bytes_sent",
         "channel",
         "ended",
-        "fixed",
+        "standing",
         "timeouts",
     )
 
@@ -119,13 +119,13 @@ class Sender:
         self.channel = channel
         self.timeouts = timeouts
         self.bytes_sent = 0
-        self.fixed = math.inf  # the connection's own deadline for writes
+        self.standing = math.inf  # the connection's own deadline for writes
         self.ended = False  # this side said that nothing follows
         self._receiver = receiver  # which keeps the failure that both directions share
         self._torn: str | None = None
         self._current: Outgoing | None = None
         self._queue: deque[Outgoing] = deque()
-        self._credit = OPERATIONS_PER_TURN
+        self._turns = receiver.turns
 
     @property
     def busy(self) -> bool:
@@ -137,12 +137,12 @@ class Sender:
         channel = self.channel
         if (
             self._current is not None
-            or self._credit <= 0
+            or self._turns.credit <= 0
             or self.ended
             or self._torn is not None
             or self._receiver.failure is not None
             or channel.closed
-            or current_task(channel.loop) is None
+            or get_running_loop() is not channel.loop
         ):
             return 0
         try:
@@ -151,7 +151,7 @@ class Sender:
             # Kept here, since the kernel says it only once; the slow way raises it.
             self._receiver.fail(error)
             return 0
-        self._credit -= 1 + (sent >> COST_SHIFT)
+        self._turns.charge(sent)
         self.bytes_sent += sent
         return sent
 
@@ -174,7 +174,7 @@ class Sender:
         outgoing = Outgoing("write_eof", self._receiver, (), total=0)
         outgoing.size = None
         if self.ended and not self.channel.closed:
-            self._credit -= 1
+            self._turns.charge(0)
             await self._yield_at_times()
             return
         try:
@@ -202,13 +202,13 @@ class Sender:
         """`act` when the writes before are through, within the limits that begin now."""
         loop = self.channel.loop
         try:
-            self._credit -= 1
+            self._turns.charge(0)
             try:
                 self._check(outgoing)
             except NetioError:
                 await self._yield_at_times()
                 raise
-            outgoing.start(loop.time(), timeout, self.timeouts.write, "write", self.fixed)
+            outgoing.start(loop.time(), timeout, self.timeouts.write, "write", self.standing)
             await self._take_turn(outgoing)
             try:
                 await self._yield_at_times()
@@ -220,16 +220,15 @@ class Sender:
             raise
 
     async def _yield_at_times(self) -> None:
-        if self._credit <= 0:
-            self._credit = OPERATIONS_PER_TURN
-            await asyncio.sleep(0)  # law 35
+        if self._turns.credit <= 0:
+            await self._turns.give()
 
-    def set_fixed(self, when: float) -> None:
+    def set_standing(self, when: float) -> None:
         """The connection's own deadline was moved: writes that wait obey (law 7)."""
-        self.fixed = when
+        self.standing = when
         waiting = list(self._queue) if self._current is None else [self._current, *self._queue]
         for outgoing in waiting:
-            outgoing.bound(when)
+            outgoing.move(when)
             self.channel.rearm(outgoing)
 
     async def _take_turn(self, outgoing: Outgoing) -> None:
@@ -245,7 +244,7 @@ class Sender:
                 expired = outgoing.deadline <= now
                 if not expired:
                     await self.channel.park(outgoing)
-                    self._credit = OPERATIONS_PER_TURN
+                    self._turns.renew()
                 elif waited:
                     await asyncio.sleep(0)  # a scope that fired in the same tick answers (law 15)
                 else:
@@ -280,7 +279,7 @@ class Sender:
             if outgoing.done < outgoing.total and outgoing.error is None:
                 if not expired:
                     await channel.wait_writable(outgoing)
-                    self._credit = OPERATIONS_PER_TURN
+                    self._turns.renew()
                 elif waited:
                     await asyncio.sleep(0)  # a scope that fired in the same tick answers (law 15)
                 else:
@@ -299,12 +298,12 @@ class Sender:
         for _ in range(OPERATIONS_PER_TURN):
             if outgoing.attempt() or outgoing.full or outgoing.done - before >= most:
                 break
-        self._credit -= (outgoing.done - before) >> COST_SHIFT
+        self._turns.charge(outgoing.done - before)
 
     def _check(self, outgoing: Outgoing) -> None:
         """Refuse what can't be written any more, before any I/O."""
-        if current_task(self.channel.loop) is None:
-            check_loop(self.channel.loop, outgoing.name)
+        if get_running_loop() is not self.channel.loop:
+            raise RuntimeError(f"{outgoing.name}: the stream belongs to another event loop")
         if self.channel.closed:
             raise StreamClosed(f"{outgoing}: the stream was closed by this side")
         if self.ended:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("netio")
 
+_ENDS_THE_PROGRAM = (KeyboardInterrupt, SystemExit)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ServerStatistics:
@@ -268,6 +270,8 @@ class Server:
         except (Exception, BaseExceptionGroup) as error:
             self._failed += 1
             self._report(connection, error)
+            if isinstance(error, BaseExceptionGroup) and error.subgroup(_ENDS_THE_PROGRAM):
+                raise
         finally:
             await stream.aclose()
 
@@ -414,6 +418,7 @@ async def _serve(
     timeouts: Timeouts,
 ) -> Server:
     loop = asyncio.get_running_loop()
+    await asyncio.sleep(0)  # a numeric address is bound, or refused, without waiting (law 35)
     acceptors: list[Acceptor]
     if isinstance(where, socket.socket):
         start_listening(where, backlog)

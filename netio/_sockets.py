@@ -27,16 +27,24 @@ from netio._defaults import (
     BYTES_PER_TURN,
     DEFAULT,
     LAST_LOOK_BYTES,
-    OPERATIONS_PER_TURN,
     PEEK_BYTES,
     READ_BYTES,
     STREAM_LIMIT_BYTES,
+    TIMER_STEP_SECONDS,
 )
-from netio._errors import IncompleteRead, LimitExceeded, NetioError, StreamBusy, connection_lost
+from netio._errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    IncompleteRead,
+    LimitExceeded,
+    NetioError,
+    StreamBusy,
+    connection_lost,
+)
 from netio._limits import DEFAULT_TIMEOUTS, Operation, check_timeout
 from netio._readiness import DescriptorReadiness
-from netio._receiving import COST_SHIFT
 from netio._stream import Stream
+from netio._turns import Turns, turns_of
 
 if TYPE_CHECKING:
     from netio._arguments import Buffer
@@ -157,17 +165,11 @@ def _was_connected(sock: socket.socket) -> bool:
     return any(events & select.POLLIN for _, events in poll.poll(0))
 
 
-class _Turns:
-    """What the bare sockets of one loop share: which are in use, and how long none has waited."""
-
-    def __init__(self) -> None:
-        # A loop has one reader and one writer a descriptor, so that a second wait would take them
-        # from the first without a word.
-        self.in_use: set[tuple[int, str]] = set()
-        self.credit = OPERATIONS_PER_TURN
-
-
-_turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]] = WeakKeyDictionary()
+# What is being read or written by these functions. A loop has one reader and one writer a
+# descriptor, so that a second wait would take them from the first without a word.
+_in_use: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, set[tuple[int, str]]]] = (
+    WeakKeyDictionary()
+)
 
 
 class _Call(Operation):
@@ -195,53 +197,70 @@ class _Call(Operation):
         """Step until the work is done; what is raised instead has the bytes `taken`."""
         check_timeout(timeout)
         loop = asyncio.get_running_loop()
-        turns = _turns.get(loop) or _turns.setdefault(loop, _Turns())
-        place = (self._sock.fileno(), self.direction)
-        if place in turns.in_use:
-            raise StreamBusy(f"{self}: another call {self.direction}s on this socket")
-        turns.in_use.add(place)
         default = getattr(DEFAULT_TIMEOUTS, self.direction)
         self.start(loop.time(), timeout, default, self.direction)
-        readiness = DescriptorReadiness(loop, self._sock.fileno())
         try:
-            await self._step_until_done(readiness, turns)
+            await self._run_alone(loop)
         except asyncio.CancelledError as cancelled:
             self.mark(cancelled, done=self.done, partial=bytes(self.taken))
             raise
         except NetioError:
             raise
         except OSError as error:
-            lost = connection_lost(error, f"{self} ({self._progress()})", done=self.done)
-            lost.partial = bytes(self.taken)
-            raise lost from error
+            raise self._lost(error) from error
         except Exception as error:  # a loop that can't watch the socket, for instance
             error.__dict__["partial"] = bytes(self.taken)
             raise
+
+    async def _run_alone(self, loop: asyncio.AbstractEventLoop) -> None:
+        turns = turns_of(loop)
+        turns.charge(0)
+        if turns.credit <= 0:
+            await turns.give()
+        in_use = _in_use.setdefault(loop, set())
+        place = (self._sock.fileno(), self.direction)
+        if place in in_use:
+            raise StreamBusy(f"{self}: another call {self.direction}s on this socket")
+        in_use.add(place)
+        readiness = DescriptorReadiness(loop, self._sock.fileno())
+        try:
+            await self._step_until_done(readiness, turns)
         finally:
             readiness.release()
-            turns.in_use.discard(place)
+            in_use.discard(place)
 
-    async def _step_until_done(self, readiness: DescriptorReadiness, turns: _Turns) -> None:
-        if turns.credit <= 0:
-            turns.credit = OPERATIONS_PER_TURN
-            await asyncio.sleep(0)  # law 35
+    async def _step_until_done(self, readiness: DescriptorReadiness, turns: Turns) -> None:
         loop = readiness.loop
         wait = readiness.wait_readable if self.direction == "read" else readiness.wait_writable
+        waited = False
         while True:
             expired = self.deadline <= loop.time()
             before = self.done
-            over = self._step_often(LAST_LOOK_BYTES if expired else BYTES_PER_TURN)
-            turns.credit -= 1 + ((self.done - before) >> COST_SHIFT)
-            if over:
-                return
+            try:
+                if self._step_often(LAST_LOOK_BYTES if expired else BYTES_PER_TURN):
+                    return
+            finally:
+                turns.charge(self.done - before)
             if expired:
-                error = self.exceeded(loop.time(), self._progress(), done=self.done)
-                error.partial = bytes(self.taken)
-                raise error
+                raise self._expired(loop.time())
+            if waited and self.done == before:
+                # Ready, and yet it would block: out-of-band data on a Unix socket does that for
+                # good. Look again in a while, and don't spin.
+                await asyncio.sleep(TIMER_STEP_SECONDS)
             await wait(self)
-            if self.deadline <= loop.time():
-                await asyncio.sleep(0)  # a scope that fired in this tick answers (law 15)
-            turns.credit = OPERATIONS_PER_TURN
+            await self.let_scopes_answer(loop)
+            turns.renew()
+            waited = True
+
+    def _expired(self, now: float) -> DeadlineExceeded:
+        error = self.exceeded(now, self._progress(), done=self.done)
+        error.partial = bytes(self.taken)
+        return error
+
+    def _lost(self, error: OSError) -> ConnectionLost:
+        lost = connection_lost(error, f"{self} ({self._progress()})", done=self.done)
+        lost.partial = bytes(self.taken)
+        return lost
 
     def _step_often(self, most: int) -> bool:
         """Step until the work is done, the kernel would block, or `most` bytes were moved."""

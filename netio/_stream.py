@@ -16,7 +16,7 @@ from netio._arguments import check_count, check_separators, readable_view, writa
 from netio._channel import SocketChannel, SocketView
 from netio._defaults import DEFAULT, READ_BYTES, DefaultType
 from netio._errors import StreamBusy, StreamClosed, format_address
-from netio._limits import Deadline, Timeouts, check_timeout
+from netio._limits import Deadline, Timeouts, check_timeout, check_timeouts
 from netio._receiving import Receiver
 from netio._sending import Sender
 
@@ -86,15 +86,16 @@ class Stream:
     __slots__ = ("__weakref__", "_channel", "_deadlines", "_receiver", "_sender", "_timeouts")
 
     def __init__(self, channel: Channel, *, timeouts: Timeouts, limit: int) -> None:
-        if not isinstance(timeouts, Timeouts):
-            raise TypeError(f"timeouts must be netio.Timeouts, not {type(timeouts).__name__}")
+        check_timeouts(timeouts)
         self._channel = channel
         self._timeouts = timeouts
         self._receiver = Receiver(channel, timeouts, check_count(limit, "limit", at_least=1))
         self._sender = Sender(channel, self._receiver, timeouts)
         self._deadlines: dict[str, Deadline] = {}
 
-    # Reading
+    # Reading. What is buffered is given at once, in this room: a hit is one call, and one more to
+    # take the bytes; not while a read is in progress, nor when the loop is owed a turn (law 35).
+    # Plain seconds are told from other limits by their class, before anything is called.
 
     async def read_exactly(self, n: int, *, timeout: Timeout = DEFAULT) -> bytes:
         """Read exactly `n` bytes.
@@ -116,12 +117,14 @@ class Stream:
             check_timeout(timeout)
         receiver = self._receiver
         buffer = receiver.buffer
-        if n.__class__ is int and 0 < n <= buffer.size and receiver.credit > 0:
-            receiver.credit -= 1
+        turns = receiver.turns
+        if n.__class__ is int and 0 < n <= buffer.size and not receiver.busy and turns.credit > 0:
+            turns.credit -= 1
             return buffer.take(n)
         if n.__class__ is not int or n < 0:
             n = check_count(n, "n")
-        receiver.begin("read_exactly", n, n)
+        if (refusal := receiver.begin("read_exactly", n, n)) is not None:
+            await receiver.refuse(refusal)
         if n - buffer.size >= READ_BYTES:
             return await receiver.gather(n, timeout)
         if await receiver.fill(n, timeout):
@@ -199,8 +202,8 @@ class Stream:
             buffer = receiver.buffer
             start = buffer.start
             end = buffer.data.find(b"\n", start, start + limit) + 1
-            if end and receiver.credit > 0:
-                receiver.credit -= 1
+            if end and not receiver.busy and receiver.turns.credit > 0:
+                receiver.turns.credit -= 1
                 line = buffer.take(end - start)
                 return line if keep else line[:-1]
         else:
@@ -373,7 +376,9 @@ class Stream:
             for view in views:
                 view.release()
         # Joining this little costs less than the kernel's work on a list.
-        await self.write(joined, timeout=timeout)
+        done = self._sender.quick(joined)
+        if done < total or not total:
+            await self._sender.write("write_many", [memoryview(joined)], total, timeout, done=done)
 
     async def write_eof(self, *, timeout: Timeout = DEFAULT) -> None:
         """Tell the peer that no more bytes follow; reading goes on. May be repeated.
@@ -472,8 +477,7 @@ class Stream:
 
     @timeouts.setter
     def timeouts(self, timeouts: Timeouts) -> None:
-        if not isinstance(timeouts, Timeouts):
-            raise TypeError(f"timeouts must be netio.Timeouts, not {type(timeouts).__name__}")
+        check_timeouts(timeouts)
         self._timeouts = self._receiver.timeouts = self._sender.timeouts = timeouts
 
     @property
@@ -514,8 +518,8 @@ class Stream:
             self._deadlines[name] = deadline
         else:
             raise TypeError(f"{name} must be a netio.Deadline or None, not {deadline!r}")
-        self._receiver.set_fixed(self._earliest("deadline", "read_deadline"))
-        self._sender.set_fixed(self._earliest("deadline", "write_deadline"))
+        self._receiver.set_standing(self._earliest("deadline", "read_deadline"))
+        self._sender.set_standing(self._earliest("deadline", "write_deadline"))
 
     def _earliest(self, *names: str) -> float:
         return min(
@@ -548,7 +552,7 @@ class Stream:
         """
         if not isinstance(self._channel, SocketChannel):
             raise TypeError("this stream does not stand on a socket")
-        return SocketView(self._channel.sock)
+        return SocketView(self._channel)
 
     def statistics(self) -> StreamStatistics:
         """A snapshot of the stream's counters, also after it was closed."""

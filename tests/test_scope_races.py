@@ -94,7 +94,7 @@ async def test_the_error_says_what_was_cut() -> None:
     error = caught.value
     assert (error.operation, error.peer) == ("read_bytes(16)", ("10.0.0.7", 7000))
     assert (error.done, error.expected, error.partial) == (4, 16, b"abcd")
-    assert str(error).endswith(" during read_bytes(16)")
+    assert str(error).endswith(" during read_bytes(16), peer 10.0.0.7:7000")
 
 
 @virtual

@@ -34,9 +34,11 @@ class Handlers:
         self.free = asyncio.Event()
 
     async def add(self, *kinds: str) -> None:
-        for kind in kinds:
-            client = await netio.connect_tcp("server", 7000, network=self.network)
-            self.clients.append(client)
+        connect = netio.connect_tcp
+        clients = [await connect("server", 7000, network=self.network) for _ in kinds]
+        self.clients += clients
+        await ticks(10)  # all are accepted before the first handler may close the server
+        for kind, client in zip(kinds, clients, strict=True):
             await client.write(kind.encode() + b"\n")
         await ticks(10)
 

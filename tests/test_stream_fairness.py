@@ -105,6 +105,10 @@ FAILING: dict[str, Call] = {
     "write after write_eof": lambda s: s.write(b"x"),
     "write_eof again": lambda s: s.write_eof(),
     "write no room": lambda s: s.write(b"x", timeout=0),
+    "closed read_exactly": lambda s: s.read_exactly(9),
+    "closed read_line": lambda s: s.read_line(),
+    "closed read_into": lambda s: s.read_into(bytearray(9)),
+    "busy": lambda s: s.read_some(),
 }
 
 
@@ -123,10 +127,18 @@ async def test_an_endless_run_of_failures_leaves_turns_for_others(kind: str, nam
             await near.write_eof()
         elif name == "write no room":
             streams.fill(near)
+        elif "closed" in name:
+            await near.aclose()
+        elif name == "busy":
+            reading = asyncio.create_task(near.read_exactly(9))
+            await ticks(1)
         async with Ticker() as ticker:
             for _ in range(RUNS):
                 await outcome_of(FAILING[name](near))
             assert ticker.count >= RUNS // OPERATIONS_PER_TURN - 1  # law 35
+        if name == "busy":
+            reading.cancel()
+            await asyncio.wait([reading])
 
 
 async def test_a_run_of_hits_yields_no_more_often_than_it_must() -> None:

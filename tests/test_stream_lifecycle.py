@@ -335,8 +335,12 @@ async def test_a_detached_socket_is_the_callers_and_loses_no_byte() -> None:
             await far.write(b"abc")
             assert await near.read_exactly(3) == b"abc"
             hand.data_unnoticed(b"def")
+            view = near.socket
             sock = near.detach()
             assert near.closed
+            assert view.fileno() == -1
+            with pytest.raises(netio.StreamClosed):
+                view.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             assert not registered(sock.fileno())
             assert sock.recv(10) == b"def"
             assert sock.gettimeout() == 0

@@ -226,7 +226,7 @@ async def test_the_time_in_the_queue_counts() -> None:
 async def test_time_spent_while_a_run_of_hits_yields_counts() -> None:
     async with stuck_pair() as (near, far):
         await far.write(b"x" * 100)
-        near._receiver.credit = 1
+        near._receiver.turns.credit = 1
         task = asyncio.create_task(outcome_of(near.read_exactly(200, timeout=2)))
         await asyncio.sleep(0)
         virtual_loop().advance(1.5)

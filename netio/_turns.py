@@ -1,0 +1,49 @@
+"""Turns: no task keeps the loop to itself by operations that never have to wait (law 35).
+
+The operations of one loop share a credit. What goes without waiting costs some of it, and when it
+is used up, the next operation lets the loop turn once. A wait is such a turn, and renews it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from netio._defaults import COST_SHIFT, OPERATIONS_PER_TURN
+
+
+class Turns:
+    """The credit that the operations of one loop have until the loop must turn.
+
+    The quick ways read and lower `credit` themselves.
+    """
+
+    __slots__ = ("credit",)
+
+    def __init__(self) -> None:
+        self.credit = OPERATIONS_PER_TURN
+
+    def charge(self, size: int) -> None:
+        """One operation has moved, searched or copied `size` bytes without waiting."""
+        self.credit -= 1 + (size >> COST_SHIFT)
+
+    def renew(self) -> None:
+        """The loop has turned."""
+        self.credit = OPERATIONS_PER_TURN
+
+    async def give(self) -> None:
+        """Let the loop turn once."""
+        self.credit = OPERATIONS_PER_TURN
+        await asyncio.sleep(0)
+
+
+_turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = WeakKeyDictionary()
+
+
+def turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
+    """What the operations of `loop` share."""
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = Turns()
+    return turns
