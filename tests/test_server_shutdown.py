@@ -326,7 +326,9 @@ def test_a_handler_may_close_its_server_in_its_first_step(factory: str) -> None:
             reports.append(await server.aclose(grace=1))
 
         server = await netio.serve_tcp(handler, "server", 7000, network=network)
-        clients = [await netio.connect_tcp("server", 7000, network=network) for _ in range(3)]
+        # At once: an eager handler closes the server as soon as it has accepted one of them.
+        connects = [netio.connect_tcp("server", 7000, network=network) for _ in range(3)]
+        clients = await asyncio.gather(*connects)
         await server.serve_forever()
         await server.aclose()
         assert reports
