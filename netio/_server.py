@@ -133,11 +133,12 @@ class Server:
     @property
     def connections(self) -> tuple[Stream, ...]:
         """The streams whose handlers run now."""
-        return tuple(self._connections)
+        running = self._connections.values()
+        return tuple(c.stream for c in running if c.task is None or not c.task.done())
 
     def statistics(self) -> ServerStatistics:
         """A snapshot of the server's counters, also after it was closed."""
-        active = len(self._connections)
+        active = len(self.connections)
         return ServerStatistics(accepted=self._accepted, active=active, failed=self._failed)
 
     async def serve_forever(self) -> None:
