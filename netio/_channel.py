@@ -96,7 +96,7 @@ class SocketChannel(DescriptorReadiness):
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, peer: Address = None
     ) -> None:
         super().__init__(loop, sock.fileno())
-        self.sock = sock
+        self.sock: socket.socket = sock
         self._peer = peer
         self._recv = sock.recv
         self._send = sock.send

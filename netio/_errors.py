@@ -103,16 +103,16 @@ class DeadlineExceeded(NetioError, TimeoutError):
         partial: bytes = b"",
     ) -> None:
         super().__init__(message)
-        self.limit = limit
-        self.operation = operation
-        self.seconds = seconds
-        self.elapsed = elapsed
-        self.peer = peer
-        self.done = done
-        self.expected = expected
-        self.scope = scope
+        self.limit: str = limit
+        self.operation: str = operation
+        self.seconds: float | None = seconds
+        self.elapsed: float = elapsed
+        self.peer: Address = peer
+        self.done: int = done
+        self.expected: int | None = expected
+        self.scope: object = scope
         self.attempts: tuple[Exception, ...] = tuple(attempts)
-        self.partial = partial
+        self.partial: bytes = partial
 
     @property
     def scope_name(self) -> str | None:
@@ -135,6 +135,8 @@ class ConnectFailed(NetioError, OSError):
         errno: the number of the last attempt's error; None for a lookup, and where it has none.
     """
 
+    errno: int | None
+
     def __init__(self, message: str = "", *, attempts: Sequence[Exception] = ()) -> None:
         super().__init__(message)
         self.attempts: tuple[Exception, ...] = tuple(attempts)
@@ -155,6 +157,8 @@ class ConnectionLost(NetioError, ConnectionError):
         partial: on a bare socket the bytes that were consumed; on a stream ``b""``.
     """
 
+    errno: int | None
+
     def __init__(
         self,
         message: str = "",
@@ -165,8 +169,8 @@ class ConnectionLost(NetioError, ConnectionError):
     ) -> None:
         super().__init__(message)
         self.errno = errno
-        self.done = done
-        self.partial = partial
+        self.done: int = done
+        self.partial: bytes = partial
 
 
 class ConnectionReset(ConnectionLost, ConnectionResetError):
@@ -190,8 +194,8 @@ class IncompleteRead(NetioError, asyncio.IncompleteReadError):
         self, message: str = "", *, partial: bytes = b"", expected: int | None = None
     ) -> None:
         EOFError.__init__(self, message)  # the parent would make a message of its own
-        self.partial = partial
-        self.expected = expected
+        self.partial: bytes = partial
+        self.expected: int | None = expected
 
 
 class LimitExceeded(NetioError, asyncio.LimitOverrunError):
@@ -209,8 +213,8 @@ class LimitExceeded(NetioError, asyncio.LimitOverrunError):
         self, message: str = "", *, limit: int = 0, consumed: int = 0, partial: bytes = b""
     ) -> None:
         super().__init__(message, consumed)
-        self.limit = limit
-        self.partial = partial
+        self.limit: int = limit
+        self.partial: bytes = partial
 
 
 class StreamClosed(NetioError):

@@ -193,6 +193,8 @@ class Operation(Waiter):
 
     __slots__ = ("_kind", "_own", "_standing_kind", "expected", "name", "peer", "size", "started")
 
+    deadline: float
+
     def __init__(
         self,
         name: str,
@@ -202,11 +204,11 @@ class Operation(Waiter):
         expected: int | None = None,
     ) -> None:
         super().__init__()
-        self.name = name
-        self.size = size
-        self.peer = peer
-        self.expected = expected
-        self.started = 0.0
+        self.name: str = name
+        self.size: object = size
+        self.peer: Address = peer
+        self.expected: int | None = expected
+        self.started: float = 0.0
         self._own = math.inf
         self._kind = "call"
         self._standing_kind = "deadline"

@@ -38,7 +38,7 @@ class Waiter:
     __slots__ = ("deadline", "future", "line")
 
     def __init__(self, deadline: float = math.inf) -> None:
-        self.deadline = deadline
+        self.deadline: float = deadline
         self.future: asyncio.Future[None] | None = None
         self.line: list[Waiter] | None = None  # where it stands
 
@@ -78,9 +78,9 @@ class Readiness:
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.closed = False
-        self.watching = False  # the next readable moment will be noticed without asking again
+        self.loop: asyncio.AbstractEventLoop = loop
+        self.closed: bool = False
+        self.watching: bool = False  # the next readable moment will be noticed without asking again
         self.readers: list[Waiter] = []
         self.writers: list[Waiter] = []
         self.parked: list[Waiter] = []
@@ -196,6 +196,8 @@ class DescriptorReadiness(Readiness):
     """
 
     __slots__ = ("_descriptor", "_forgetful", "_watches_writable")
+
+    watching: bool
 
     def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         super().__init__(loop)

@@ -89,9 +89,9 @@ class Scope:
             raise TypeError(f"name must be a str or None, not {type(name).__name__}")
         if isinstance(delay, Deadline):
             delay, when = None, delay
-        self.name = name
-        self.caught = False
-        self.overrun = 0.0
+        self.name: str | None = name
+        self.caught: bool = False
+        self.overrun: float = 0.0
         self._delay = None if delay is None else check_seconds(delay, "delay")
         self._when = _point(when)  # infinity where there is no limit
         self._quiet = quiet
