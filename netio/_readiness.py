@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import select
 from contextvars import Context
 from typing import TYPE_CHECKING
 
@@ -195,26 +196,28 @@ class DescriptorReadiness(Readiness):
     loop spin and uvloop abort, so `release` comes before the close, always.
     """
 
-    __slots__ = ("_descriptor", "_forgetful", "_watches_writable")
+    __slots__ = ("_descriptor", "_dropped", "_has_failed", "_watches_writable")
 
     watching: bool
 
     def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         super().__init__(loop)
         self._descriptor = descriptor
+        self._watches_writable = False
         # uvloop drops both watchers of a descriptor on which the kernel reports an error (a reset),
         # after calling each once more and without a word, though bytes may be left before the
-        # error. There they are set again for each wait: no system call while they are still set.
-        self._forgetful = not isinstance(loop, asyncio.SelectorEventLoop)
-        self._watches_writable = False
+        # error. So there the descriptor is asked after each call whether it has one, and if so the
+        # watchers are set again for each wait.
+        self._has_failed = _error_check(loop, descriptor)
+        self._dropped = False
 
     def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
-        if (not self.watching or self._forgetful) and not self.closed:
+        if (not self.watching or self._dropped) and not self.closed:
             self._watch_readable()
         return self.park(waiter, self.readers)
 
     def wait_writable(self, waiter: Waiter) -> asyncio.Future[None]:
-        if (not self._watches_writable or self._forgetful) and not self.closed:
+        if (not self._watches_writable or self._dropped) and not self.closed:
             self._watch_writable()
         return self.park(waiter, self.writers)
 
@@ -242,8 +245,12 @@ class DescriptorReadiness(Readiness):
         """Watch in an empty context: that of the present caller would be kept for long."""
         Context().run(add, self._descriptor, callback)
 
+    def _notice_drop(self) -> None:
+        """Set the watchers again that uvloop is about to drop, for those who wait on."""
+        self._dropped = True
+        self.loop.call_soon(self._watch_again)
+
     def _watch_again(self) -> None:
-        """For those who still wait after an attempt; their watcher may have been dropped."""
         if self.watching:
             self._watch_readable()
         if self._watches_writable:
@@ -252,15 +259,15 @@ class DescriptorReadiness(Readiness):
     def _on_readable(self) -> None:
         if not _attempt_all(self.readers):
             self._stop_reading()
-        elif self._forgetful and any(one.waiting for one in self.readers):
-            self.loop.call_soon(self._watch_again)
+        if self._has_failed is not None and self._has_failed(0):
+            self._notice_drop()
 
     def _on_writable(self) -> None:
         # A socket is nearly always writable: a writer that nobody waits for fires on every tick.
         if not _attempt_all(self.writers) or not any(one.waiting for one in self.writers):
             self._stop_writing()
-        elif self._forgetful:
-            self.loop.call_soon(self._watch_again)
+        if self._has_failed is not None and self._has_failed(0):
+            self._notice_drop()
 
     def _stop_reading(self) -> None:
         if self.watching:
@@ -277,6 +284,17 @@ class DescriptorReadiness(Readiness):
             self._stop_reading()
             self._stop_writing()
         super().release()
+
+
+def _error_check(
+    loop: asyncio.AbstractEventLoop, descriptor: int
+) -> Callable[[int], list[tuple[int, int]]] | None:
+    """What says whether the kernel has an error for `descriptor`; None: the loop does not mind."""
+    if isinstance(loop, asyncio.SelectorEventLoop) or not hasattr(select, "poll"):
+        return None
+    poll = select.poll()
+    poll.register(descriptor, 0)  # an error is reported also to those who ask for nothing
+    return poll.poll
 
 
 def _no_poller(loop: asyncio.AbstractEventLoop) -> RuntimeError:
