@@ -7,7 +7,9 @@ async with netio.connect_tcp("example.org", 7000, timeout=5) as stream:
 
 from netio._channel import SocketView
 from netio._connect import connect_tcp, open_stream, stream_pair
+from netio._defaults import DEFAULT
 from netio._errors import (
+    Address,
     BrokenPipe,
     ConnectFailed,
     ConnectionLost,
@@ -19,7 +21,8 @@ from netio._errors import (
     StreamBusy,
     StreamClosed,
 )
-from netio._limits import Deadline, Timeouts
+from netio._limits import Deadline, Timeout, Timeouts
+from netio._opening import Opening
 from netio._scopes import (
     Scope,
     current_deadline,
@@ -31,9 +34,11 @@ from netio._scopes import (
 )
 from netio._server import Server, ServerStatistics, ShutdownReport, serve_tcp
 from netio._sockets import read_bytes, readuntil, write_bytes
-from netio._stream import Stream, StreamStatistics
+from netio._stream import Stream, StreamIterator, StreamStatistics
 
 __all__ = [
+    "DEFAULT",
+    "Address",
     "BrokenPipe",
     "ConnectFailed",
     "ConnectionLost",
@@ -43,6 +48,7 @@ __all__ = [
     "IncompleteRead",
     "LimitExceeded",
     "NetioError",
+    "Opening",
     "Scope",
     "Server",
     "ServerStatistics",
@@ -51,7 +57,9 @@ __all__ = [
     "Stream",
     "StreamBusy",
     "StreamClosed",
+    "StreamIterator",
     "StreamStatistics",
+    "Timeout",
     "Timeouts",
     "connect_tcp",
     "current_deadline",

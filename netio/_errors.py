@@ -218,7 +218,15 @@ class LimitExceeded(NetioError, asyncio.LimitOverrunError):
 
 
 class StreamClosed(NetioError):
-    """The stream, or the direction asked for, was closed by this side."""
+    """The stream, or the direction asked for, was closed by this side.
+
+    Attributes:
+        done: bytes that the kernel had taken of a write that was under way.
+    """
+
+    def __init__(self, message: str = "", *, done: int = 0) -> None:
+        super().__init__(message)
+        self.done: int = done
 
 
 class StreamBusy(NetioError):

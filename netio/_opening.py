@@ -42,22 +42,27 @@ class Opening(Coroutine[Any, Any, T], Generic[T]):
 
     @property
     def cr_await(self) -> object:
+        """As of any coroutine."""
         return self._inner.cr_await
 
     @property
     def cr_code(self) -> CodeType:
+        """As of any coroutine."""
         return self._inner.cr_code
 
     @property
     def cr_frame(self) -> FrameType | None:
+        """As of any coroutine."""
         return self._inner.cr_frame
 
     @property
     def cr_running(self) -> bool:
+        """As of any coroutine."""
         return self._inner.cr_running
 
     @property
     def cr_suspended(self) -> bool:
+        """As of any coroutine."""
         return self._inner.cr_suspended
 
     def __await__(self) -> Generator[Any, Any, T]:

@@ -288,7 +288,8 @@ class Sender:
             if outgoing.done == outgoing.total:
                 return
             if channel.closed:
-                raise StreamClosed(f"{outgoing}: the stream was closed; {outgoing.progress()}")
+                what = f"{outgoing}: the stream was closed; {outgoing.progress()}"
+                raise StreamClosed(what, done=outgoing.done)
             if outgoing.error is not None:
                 raise self._lost(outgoing, outgoing.error)
 

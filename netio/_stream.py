@@ -1,6 +1,6 @@
 """Stream: bytes in both directions over any channel, each operation under its limits.
 
-This room holds the public contract. Reading is done in ``_receiving.py``, writing in
+This file is the public contract. Reading is done in ``_receiving.py``, writing in
 ``_sending.py``; both stand on a channel. The laws the docstrings name are in ``docs/laws.md``.
 """
 
