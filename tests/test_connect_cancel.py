@@ -272,3 +272,20 @@ async def test_leaving_the_block_by_a_cancel_closes_the_stream(port: int) -> Non
     await asyncio.wait([task])
     assert task.cancelled()
     assert await settled(before) == before
+
+
+async def test_b19_a_cancelled_connect_lets_its_descriptor_be_used_at_once(
+    black_hole: tuple[str, int],
+) -> None:
+    connecting = asyncio.create_task(netio.connect_tcp(*black_hole))
+    await ticks(5)
+    connecting.cancel()
+    await asyncio.wait([connecting])
+    for _ in range(5):  # the number that was free last is given out first
+        near, far = netio.stream_pair()
+        reading = asyncio.create_task(near.read_exactly(1, timeout=5))
+        await ticks(3)
+        await far.write(b"x")
+        assert await reading == b"x"
+        await near.aclose()
+        await far.aclose()

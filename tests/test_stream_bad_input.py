@@ -311,3 +311,29 @@ async def test_items_of_a_callers_array_are_filled_as_bytes(pair: Pair) -> None:
     await far.write(array.array("I", [7, 8, 9]))
     assert await near.read_into(numbers) == 12
     assert list(numbers) == [7, 8, 9]
+
+
+# A loop that can't watch descriptors. ---------------------------------------------------------
+
+
+class NoPoller(asyncio.SelectorEventLoop):
+    """As the loop of Windows that is the default there."""
+
+    def add_reader(self, *args: Any) -> None:
+        raise NotImplementedError
+
+    add_writer = add_reader  # type: ignore[assignment]
+
+
+def test_a_loop_without_a_poller_is_told_which_one_to_use() -> None:
+    async def main() -> None:
+        near, far = netio.stream_pair()
+        with pytest.raises(RuntimeError, match="SelectorEventLoop"):
+            await near.read_some()
+        with pytest.raises(RuntimeError, match="SelectorEventLoop"):
+            await near.write(bytes(10_000_000))
+        near.abort()
+        far.abort()
+
+    with asyncio.Runner(loop_factory=NoPoller) as runner:
+        runner.run(main())
