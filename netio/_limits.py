@@ -81,6 +81,9 @@ MARKS: Final = ("operation", "peer", "done", "expected", "partial", "attempts")
 #: What ``timeout=`` takes: left out, None, seconds, or a `Deadline`.
 Timeout = float | Deadline | None | DefaultType
 
+# Numbers below this can be added to a time without a check for overflow.
+_HUGE: Final = 10**15
+
 _TIMEOUT_CLASSES: Final = frozenset({int, float, NoneType, Deadline, Default})
 
 
@@ -191,7 +194,17 @@ class Operation(Waiter):
     carries. Nothing here is a timer: the channel has one for all its waiters.
     """
 
-    __slots__ = ("_kind", "_own", "_standing_kind", "expected", "name", "peer", "size", "started")
+    __slots__ = (
+        "_kind",
+        "_limit",
+        "_own",
+        "_standing_kind",
+        "expected",
+        "name",
+        "peer",
+        "size",
+        "started",
+    )
 
     deadline: float
 
@@ -209,6 +222,7 @@ class Operation(Waiter):
         self.peer: Address = peer
         self.expected: int | None = expected
         self.started: float = 0.0
+        self._limit: float | Deadline | None = None  # the own one, as the caller said it
         self._own = math.inf
         self._kind = "call"
         self._standing_kind = "deadline"
@@ -229,13 +243,14 @@ class Operation(Waiter):
             timeout = default
         if timeout is None:
             own = math.inf
-        elif timeout.__class__ is float:
-            own = now + timeout
         elif isinstance(timeout, Deadline):
             own = timeout.when
             self._kind = "deadline"
+        elif -_HUGE < timeout < _HUGE:
+            own = now + timeout
         else:
             own = now + as_float(timeout)
+        self._limit = timeout
         self._own = own
         self.deadline = own if own <= standing else standing
 
@@ -248,6 +263,14 @@ class Operation(Waiter):
     def kind(self) -> str:
         """Which limit is reached first, by its name in `DeadlineExceeded.limit`."""
         return self._kind if self._own <= self.deadline else self._standing_kind
+
+    @property
+    def _seconds(self) -> float:
+        """The length of the limit that is reached first: as the caller said it, if he did."""
+        limit = self._limit
+        if self._own > self.deadline or limit is None or isinstance(limit, Deadline):
+            return max(0.0, self.deadline - self.started)
+        return max(0.0, as_float(limit))
 
     async def let_scopes_answer(self, loop: asyncio.AbstractEventLoop) -> None:
         """After a wait: if the limit is reached, give a scope of the same tick its turn (law 15).
@@ -275,8 +298,8 @@ class Operation(Waiter):
     ) -> DeadlineExceeded:
         """The error that says which limit fired, during what, with whom, and how far it got."""
         kind = self.kind
-        seconds = max(0.0, self.deadline - self.started)
-        elapsed = now - self.started
+        seconds = self._seconds
+        elapsed = max(seconds, now - self.started)  # which a float may put a hair below
         if kind != "deadline":
             length = format_seconds(seconds)
             reached = f"{_LIMIT_WORDS[kind]} ({length}) was reached after {elapsed:.3f} s"

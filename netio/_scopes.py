@@ -138,6 +138,7 @@ class Scope:
             state = "cancelled" if self._by_hand else self._state.value
             raise RuntimeError(f"cannot move the deadline of a scope that is {state}: {self!r}")
         self._when = point
+        self._delay = None
         self._arm()
 
     def cancel(self) -> None:
@@ -232,8 +233,9 @@ class Scope:
         during = f" during {marks['operation']}" if "operation" in marks else ""
         if marks.get("peer") is not None:
             during += f", peer {format_address(marks['peer'])}"
-        seconds = max(0.0, self._when - self._entered_at)
-        elapsed = self._fired_at + self.overrun - self._entered_at
+        length = self._when - self._entered_at if self._delay is None else self._delay
+        seconds = max(0.0, length)
+        elapsed = max(seconds, self._fired_at + self.overrun - self._entered_at)
         return DeadlineExceeded(
             f"{self._title}: the limit of {format_seconds(seconds)} was reached after "
             f"{elapsed:.3f} s"

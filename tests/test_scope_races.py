@@ -80,6 +80,20 @@ async def test_the_own_expiry_raises_an_error_that_names_the_scope() -> None:
 
 
 @virtual
+async def test_the_length_of_a_scope_is_told_as_it_was_said() -> None:
+    rounded = 0
+    for started in range(1, 100):
+        await asyncio.sleep(started / 7)
+        before = virtual_loop().time()
+        with pytest.raises(netio.DeadlineExceeded) as caught:
+            async with netio.timeout(0.05):
+                await forever()
+        rounded += virtual_loop().time() - before < 0.05
+        assert caught.value.seconds == 0.05 <= caught.value.elapsed
+    assert rounded > 10  # where adding and taking away again gives less
+
+
+@virtual
 async def test_the_error_says_what_was_cut() -> None:
     cut = asyncio.CancelledError()
     cut.__dict__.update(

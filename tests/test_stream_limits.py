@@ -81,6 +81,25 @@ async def test_seconds_count_from_the_call(call: Call, seconds: Any) -> None:
         assert (error.seconds, error.elapsed) == (2, 2)
 
 
+@pytest.mark.parametrize("call", [READS["read_exactly(8)"], WRITES["write(1000)"]])
+@virtual
+async def test_the_length_of_a_limit_is_told_as_it_was_said(call: Call) -> None:
+    rounded = 0
+    async with stuck_pair() as (near, _):
+        for started in range(1, 100):
+            await asyncio.sleep(started / 7)
+            before = virtual_loop().time()
+            with pytest.raises(netio.DeadlineExceeded) as caught:
+                await call(near, timeout=0.05)
+            rounded += virtual_loop().time() - before < 0.05
+            assert caught.value.seconds == 0.05 <= caught.value.elapsed
+            near.timeouts = netio.Timeouts(read=0.3, write=0.3)
+            with pytest.raises(netio.DeadlineExceeded) as caught:
+                await call(near)
+            assert caught.value.seconds == 0.3 <= caught.value.elapsed
+    assert rounded > 10  # where adding and taking away again gives less
+
+
 @pytest.mark.parametrize("call", WAITS.values(), ids=WAITS)
 @pytest.mark.parametrize(
     "none", [None, math.inf, 10**400, Deadline.at(None), Deadline.at(math.inf)]
@@ -429,8 +448,8 @@ async def test_a_limit_is_never_early_and_hardly_late(pair: Pair) -> None:
         before = loop.time()
         with pytest.raises(netio.DeadlineExceeded) as caught:
             await near.read_some(timeout=seconds)
-        assert caught.value.elapsed >= seconds - 1e-6  # which is what a float loses
-        assert loop.time() - before >= seconds - 1e-6
+        assert caught.value.seconds == seconds <= caught.value.elapsed
+        assert loop.time() - before >= seconds - 1e-6  # which is what a float loses
 
 
 @pytest.mark.parametrize("timers_first", [False, True])
