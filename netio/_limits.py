@@ -195,8 +195,8 @@ class Operation(Waiter):
     """
 
     __slots__ = (
+        "_given",
         "_kind",
-        "_limit",
         "_own",
         "_standing_kind",
         "expected",
@@ -222,7 +222,7 @@ class Operation(Waiter):
         self.peer: Address = peer
         self.expected: int | None = expected
         self.started: float = 0.0
-        self._limit: float | Deadline | None = None  # the own one, as the caller said it
+        self._given: float | Deadline | None = None  # the own one, as the caller said it
         self._own = math.inf
         self._kind = "call"
         self._standing_kind = "deadline"
@@ -250,7 +250,7 @@ class Operation(Waiter):
             own = now + timeout
         else:
             own = now + as_float(timeout)
-        self._limit = timeout
+        self._given = timeout
         self._own = own
         self.deadline = own if own <= standing else standing
 
@@ -267,10 +267,10 @@ class Operation(Waiter):
     @property
     def _seconds(self) -> float:
         """The length of the limit that is reached first: as the caller said it, if he did."""
-        limit = self._limit
-        if self._own > self.deadline or limit is None or isinstance(limit, Deadline):
+        given = self._given
+        if self._own > self.deadline or given is None or isinstance(given, Deadline):
             return max(0.0, self.deadline - self.started)
-        return max(0.0, as_float(limit))
+        return max(0.0, as_float(given))
 
     async def let_scopes_answer(self, loop: asyncio.AbstractEventLoop) -> None:
         """After a wait: if the limit is reached, give a scope of the same tick its turn (law 15).

@@ -1,6 +1,7 @@
 """The layers of the design hold: imports point down, and only the primitive talks to the loop."""
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,6 +226,22 @@ def function_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
         assert text.end_lineno is not None
         length -= text.end_lineno - text.lineno + 1
     return length
+
+
+def test_no_class_takes_a_slot_that_its_base_has() -> None:
+    classes = [
+        thing
+        for module in LAYER_OF
+        for thing in vars(
+            importlib.import_module(f"netio.{module}".removesuffix(".__init__"))
+        ).values()
+        if isinstance(thing, type) and thing.__module__.startswith("netio")
+    ]
+    assert len(classes) > 30
+    for cls in classes:
+        above = {slot for base in cls.__mro__[1:] for slot in vars(base).get("__slots__", ())}
+        own = set(vars(cls).get("__slots__", ()))
+        assert not own & above, f"{cls.__name__} has {own & above} twice: one hides the other"
 
 
 def test_files_and_functions_stay_short() -> None:
