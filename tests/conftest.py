@@ -55,6 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Complains now, and not in every test, when there is no such loop. The first uvloop opens
     # descriptors for the whole process: before the first test, so that it is not blamed for them.
     loop_factory_of(config.getoption("--loop"))().close()
+    # A background job of a shell ignores Ctrl-C, and so would the programs that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--loop") == "debug":
         # pytest-asyncio tells its runner, which tells the loop that our factory made.
         config.option.asyncio_debug = True

@@ -1,7 +1,6 @@
 """The examples do what they say, as programs of their own; and the demo notices what is wrong."""
 
 import contextlib
-import functools
 import importlib.util
 import os
 import re
@@ -24,9 +23,6 @@ RUN_S = 18  # any one program
 STOP_S = 5  # from Ctrl-C to the end; a server gives its handlers one second of it
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 PYTHON = [sys.executable, "-W", "error"]
-
-# Background jobs of a shell ignore SIGINT, and so would the programs they start.
-hears_ctrl_c = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,7 +50,6 @@ def echo_server() -> Iterator[tuple[subprocess.Popen[str], int]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=hears_ctrl_c,
     ) as process:
         try:
             assert process.stdout is not None
