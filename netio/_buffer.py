@@ -62,6 +62,10 @@ class ReceiveBuffer:
     def take(self, n: int) -> bytes:
         """Give away the first `n` bytes, which must be there."""
         data, start = self.data, self.start
+        if n == self.size and not start and isinstance(data, bytes):
+            self.data = b""
+            self.size = 0
+            return data
         end = start + n
         taken = data[start:end] if isinstance(data, bytes) else bytes(memoryview(data)[start:end])
         self.size = rest = self.size - n
@@ -87,8 +91,8 @@ class LargeRead(Protocol):
 
     size: int
 
-    def receive(self, channel: Receivable, missing: int) -> int | None:
-        """One attempt: how many bytes came, 0 at the end, None: would block."""
+    def receive(self, channel: Receivable, missing: int) -> int:
+        """One attempt: how many bytes came, 0 at the end; or what the channel raises."""
 
     def give_back(self, buffer: ReceiveBuffer) -> None:
         """The read did not end well: everything stays readable."""
@@ -97,8 +101,8 @@ class LargeRead(Protocol):
 class Receivable(Protocol):
     """The part of a channel that bytes come out of; see there."""
 
-    def receive(self, max_bytes: int) -> bytes | None: ...
-    def receive_into(self, view: memoryview) -> int | None: ...
+    def receive(self, max_bytes: int, /) -> bytes: ...
+    def receive_into(self, view: memoryview, /) -> int: ...
 
 
 class Gathering:
@@ -113,11 +117,9 @@ class Gathering:
         self._pieces: list[bytes | bytearray] = []
         self.size = 0
 
-    def receive(self, channel: Receivable, missing: int) -> int | None:
+    def receive(self, channel: Receivable, missing: int) -> int:
         room = missing if READ_AHEAD_BELOW_BYTES <= missing < READ_BYTES else READ_BYTES
         chunk = channel.receive(room)
-        if not chunk:
-            return None if chunk is None else 0
         self.size += len(chunk)
         pieces = self._pieces
         if len(chunk) >= SMALL_PIECE_BYTES:
@@ -147,27 +149,34 @@ class Gathering:
 
 
 class Direct:
-    """A large read into the caller's memory, without a copy of netio's between."""
+    """A large read into the caller's memory, without a copy of netio's between.
 
-    __slots__ = ("_view", "size")
+    As in `Gathering`, what the buffer holds when the read begins stays there and comes first.
+    """
 
-    def __init__(self, view: memoryview, buffer: ReceiveBuffer) -> None:
+    __slots__ = ("_begin", "_view", "size")
+
+    def __init__(self, view: memoryview, buffered: int) -> None:
         self._view = view
-        self.size = len(buffer)
-        view[: self.size] = buffer.take(self.size)
+        self._begin = buffered
+        self.size = 0
 
-    def receive(self, channel: Receivable, missing: int) -> int | None:
-        end = self.size + min(missing, BYTES_PER_TURN)
+    def receive(self, channel: Receivable, missing: int) -> int:
+        end = self._begin + self.size
         # Released at once: an error of the channel would keep it, and with it the caller's memory.
-        with self._view[self.size : end] as room:
+        with self._view[end : end + min(missing, BYTES_PER_TURN)] as room:
             taken = channel.receive_into(room)
-        if taken:
-            self.size += taken
+        self.size += taken
         return taken
+
+    def finish(self, buffer: ReceiveBuffer) -> None:
+        """Put what `buffer` holds in front of what came."""
+        if self._begin:
+            self._view[: self._begin] = buffer.take(self._begin)
 
     def give_back(self, buffer: ReceiveBuffer) -> None:
         if self.size:
-            with self._view[: self.size] as filled:
+            with self._view[self._begin : self._begin + self.size] as filled:
                 buffer.append(bytes(filled))
 
 

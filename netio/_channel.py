@@ -1,8 +1,8 @@
 """Channels: the small non-blocking interface that a stream stands on, and the one of a socket.
 
-A channel never waits inside a call. It takes and gives bytes, or says "would block" with None;
-what waiting is needed, in either direction, is the primitive's (`Readiness`). Whoever writes a
-channel derives from that and adds these few methods.
+A channel never waits inside a call. It takes and gives bytes, or says that it would block, as a
+non-blocking socket does; what waiting is needed, in either direction, is the primitive's
+(`Readiness`). Whoever writes a channel derives from that and adds these few methods.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 class Channel(Protocol):
     """What a stream needs: bytes in, bytes out, waiting, and an end.
 
-    `receive`, `receive_into`, `send` and `send_many` raise ``OSError`` for what the connection
-    does; the stream keeps the first such error. All sizes are bytes.
+    `receive`, `receive_into`, `send` and `send_many` are what `recv`, `recv_into`, `send` and
+    `sendmsg` of a non-blocking socket are: ``BlockingIOError`` where they would block, any other
+    ``OSError`` for what the connection does; the stream keeps the first such error. All sizes are
+    bytes.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -44,16 +46,16 @@ class Channel(Protocol):
     def local(self) -> Address:
         """This side's address, or None once the channel is closed."""
 
-    def receive(self, max_bytes: int) -> bytes | None:
-        """Up to `max_bytes`; ``b""`` at the end of the stream; None: would block."""
+    def receive(self, max_bytes: int, /) -> bytes:
+        """Up to `max_bytes`; ``b""`` at the end of the stream."""
 
-    def receive_into(self, view: memoryview) -> int | None:
+    def receive_into(self, view: memoryview, /) -> int:
         """As `receive`, into the beginning of `view`: how many bytes."""
 
-    def send(self, data: bytes | memoryview) -> int | None:
-        """Give what fits of `data`: how many bytes were taken; None: would block."""
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Give what fits of `data`: how many bytes were taken."""
 
-    def send_many(self, views: Sequence[memoryview]) -> int | None:
+    def send_many(self, views: Sequence[memoryview], /) -> int:
         """As `send`, for several buffers in order."""
 
     def shut_down_writing(self) -> None:
@@ -90,7 +92,7 @@ class Channel(Protocol):
 class SocketChannel(DescriptorReadiness):
     """A connected stream socket. From here on it belongs to the channel alone."""
 
-    __slots__ = ("_peer", "_recv", "_send", "sock")
+    __slots__ = ("_peer", "receive", "receive_into", "send", "sock")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, peer: Address = None
@@ -98,8 +100,10 @@ class SocketChannel(DescriptorReadiness):
         super().__init__(loop, sock.fileno())
         self.sock: socket.socket = sock
         self._peer = peer
-        self._recv = sock.recv
-        self._send = sock.send
+        # The methods of the socket themselves: a system call is one call.
+        self.receive = sock.recv
+        self.receive_into = sock.recv_into
+        self.send = sock.send
 
     @property
     def peer(self) -> Address:
@@ -112,29 +116,8 @@ class SocketChannel(DescriptorReadiness):
         address: Address = self.sock.getsockname()
         return address or None
 
-    def receive(self, max_bytes: int) -> bytes | None:
-        try:
-            return self._recv(max_bytes)
-        except (BlockingIOError, InterruptedError):
-            return None
-
-    def receive_into(self, view: memoryview) -> int | None:
-        try:
-            return self.sock.recv_into(view)
-        except (BlockingIOError, InterruptedError):
-            return None
-
-    def send(self, data: bytes | memoryview) -> int | None:
-        try:
-            return self._send(data)
-        except (BlockingIOError, InterruptedError):
-            return None
-
-    def send_many(self, views: Sequence[memoryview]) -> int | None:
-        try:
-            return self.sock.sendmsg(views)
-        except (BlockingIOError, InterruptedError):
-            return None
+    def send_many(self, views: Sequence[memoryview], /) -> int:
+        return self.sock.sendmsg(views)
 
     def shut_down_writing(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)
@@ -147,7 +130,7 @@ class SocketChannel(DescriptorReadiness):
             self.sock.shutdown(socket.SHUT_WR)
             self._take_leftovers()
         except OSError:
-            pass  # the connection was gone already; there is nobody to say goodbye to
+            pass  # nothing more is here; or the connection was gone already
         finally:
             self.sock.close()
 

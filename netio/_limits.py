@@ -81,8 +81,8 @@ MARKS: Final = ("operation", "peer", "done", "expected", "partial", "attempts")
 #: What ``timeout=`` takes: left out, None, seconds, or a `Deadline`.
 Timeout = float | Deadline | None | DefaultType
 
-# Numbers below this can be added to a time without a check for overflow.
-_HUGE: Final = 10**15
+#: Numbers below this can be added to a time without a check for overflow.
+HUGE_SECONDS: Final = 10**15
 
 _TIMEOUT_CLASSES: Final = frozenset({int, float, NoneType, Deadline, Default})
 
@@ -246,7 +246,7 @@ class Operation(Waiter):
         elif isinstance(timeout, Deadline):
             own = timeout.when
             self._kind = "deadline"
-        elif -_HUGE < timeout < _HUGE:
+        elif -HUGE_SECONDS < timeout < HUGE_SECONDS:
             own = now + timeout
         else:
             own = now + as_float(timeout)

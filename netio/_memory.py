@@ -63,7 +63,7 @@ class MemoryChannel(Readiness):
     def local(self) -> Address:
         return None if self.closed else self._local
 
-    def receive(self, max_bytes: int) -> bytes | None:
+    def receive(self, max_bytes: int, /) -> bytes:
         pipe = self._incoming
         if pipe.data:
             chunk = bytes(memoryview(pipe.data)[:max_bytes])
@@ -73,16 +73,16 @@ class MemoryChannel(Readiness):
         if pipe.reset:
             pipe.reset = False
             raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-        return b"" if pipe.ended else None
+        if pipe.ended:
+            return b""
+        raise _would_block()
 
-    def receive_into(self, view: memoryview) -> int | None:
+    def receive_into(self, view: memoryview, /) -> int:
         chunk = self.receive(len(view))
-        if chunk is None:
-            return None
         view[: len(chunk)] = chunk
         return len(chunk)
 
-    def send(self, data: bytes | memoryview) -> int | None:
+    def send(self, data: bytes | memoryview, /) -> int:
         pipe = self._outgoing
         if self._incoming.reset:
             self._incoming.reset = False
@@ -91,19 +91,22 @@ class MemoryChannel(Readiness):
             raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
         room = pipe.capacity - len(pipe.data)
         if room <= 0:
-            return None
+            raise _would_block()
         taken = data[:room]
         pipe.data += taken
         self._tell_other()
         return len(taken)
 
-    def send_many(self, views: Sequence[memoryview]) -> int | None:
-        total = None
+    def send_many(self, views: Sequence[memoryview], /) -> int:
+        total = 0
         for view in views:
-            sent = self.send(view)
-            if sent is None:
+            try:
+                sent = self.send(view)
+            except BlockingIOError:
+                if not total:
+                    raise
                 break
-            total = sent + (total or 0)
+            total += sent
             if sent < len(view):
                 break
         return total
@@ -169,6 +172,10 @@ class MemoryChannel(Readiness):
     def _can_write(self) -> bool:
         pipe = self._outgoing
         return pipe.unread_end or self._incoming.reset or len(pipe.data) < pipe.capacity
+
+
+def _would_block() -> BlockingIOError:
+    return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 def memory_pair(

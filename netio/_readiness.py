@@ -22,7 +22,8 @@ import asyncio
 import math
 import select
 from contextvars import Context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from weakref import ref
 
 from netio._defaults import TIMER_STEP_SECONDS
 
@@ -124,11 +125,11 @@ class Readiness:
 
     def readable(self) -> bool:
         """Attempt for everybody who waits to read; False when nobody does."""
-        return _attempt_all(self.readers)
+        return _attempt_all(self.readers) != _NOBODY_WAITED
 
     def writable(self) -> bool:
         """Attempt for everybody who waits to write; False when nobody does."""
-        return _attempt_all(self.writers)
+        return _attempt_all(self.writers) != _NOBODY_WAITED
 
     def rearm(self, waiter: Waiter) -> None:
         """Obey the deadline of a `waiter` that was moved (law 7)."""
@@ -171,22 +172,30 @@ class Readiness:
             self._set_timer(max(nearest, now + TIMER_STEP_SECONDS))
 
 
-def _attempt_all(waiters: list[Waiter]) -> bool:
-    """Attempt for everybody who waits in this line; True: somebody waited."""
-    waited = False
+# What `_attempt_all` says of the line.
+_NOBODY_WAITED: Final = 0
+_NOBODY_WAITS: Final = 1  # any more
+_SOMEBODY_WAITS: Final = 2
+
+
+def _attempt_all(waiters: list[Waiter]) -> int:
+    """Attempt for everybody who waits in this line."""
+    outcome = _NOBODY_WAITED
     for waiter in waiters:
         future = waiter.future
         if future is None or future.done():
             continue
-        waited = True
         try:
-            if waiter.attempt():
-                future.set_result(None)
+            if not waiter.attempt():
+                outcome = _SOMEBODY_WAITS
+                continue
+            future.set_result(None)
         except Exception as error:
             # A fault of an attempt belongs to the one who waits for it, not to the loop, which
             # would log it and call again on the next tick, for ever.
             future.set_exception(error)
-    return waited
+        outcome = outcome or _NOBODY_WAITS
+    return outcome
 
 
 class DescriptorReadiness(Readiness):
@@ -196,7 +205,7 @@ class DescriptorReadiness(Readiness):
     loop spin and uvloop abort, so `release` comes before the close, always.
     """
 
-    __slots__ = ("_descriptor", "_dropped", "_has_failed", "_watches_writable")
+    __slots__ = ("_descriptor", "_has_failed", "_reader", "_watches_writable")
 
     watching: bool
 
@@ -206,32 +215,43 @@ class DescriptorReadiness(Readiness):
         self._watches_writable = False
         # uvloop drops both watchers of a descriptor on which the kernel reports an error (a reset),
         # after calling each once more and without a word, though bytes may be left before the
-        # error. So there the descriptor is asked after each call whether it has one, and if so the
-        # watchers are set again for each wait.
+        # error. So for who waits on after a call the descriptor is asked whether it has an error;
+        # and as uvloop lets go of what it has called, the next wait sees that its reader is gone.
         self._has_failed = _error_check(loop, descriptor)
-        self._dropped = False
+        self._reader: ref[Callable[[], None]] | None = None
 
     def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
-        if (not self.watching or self._dropped) and not self.closed:
+        reader = self._reader
+        if not self.watching or (reader is not None and reader() is None):
             self._watch_readable()
+        if waiter.line is self.readers and waiter.deadline >= self._rings_at:
+            waiter.future = future = self.loop.create_future()  # all that `park` would do
+            return future
         return self.park(waiter, self.readers)
 
     def wait_writable(self, waiter: Waiter) -> asyncio.Future[None]:
-        if (not self._watches_writable or self._dropped) and not self.closed:
+        if not self._watches_writable:
             self._watch_writable()
         return self.park(waiter, self.writers)
 
     def _watch_readable(self) -> None:
+        if self.closed:
+            return
+        callback = self._on_readable
         try:
-            self._add(self.loop.add_reader, self._on_readable)
+            self._add(self.loop.add_reader, callback)
         except NotImplementedError:
             raise _no_poller(self.loop) from None
         except RuntimeError:  # uvloop keeps the dropped watcher until it is removed
             self.loop.remove_reader(self._descriptor)
-            self._add(self.loop.add_reader, self._on_readable)
+            self._add(self.loop.add_reader, callback)
         self.watching = True
+        if self._has_failed is not None:
+            self._reader = ref(callback)
 
     def _watch_writable(self) -> None:
+        if self.closed:
+            return
         try:
             self._add(self.loop.add_writer, self._on_writable)
         except NotImplementedError:
@@ -245,11 +265,6 @@ class DescriptorReadiness(Readiness):
         """Watch in an empty context: that of the present caller would be kept for long."""
         Context().run(add, self._descriptor, callback)
 
-    def _notice_drop(self) -> None:
-        """Set the watchers again that uvloop is about to drop, for those who wait on."""
-        self._dropped = True
-        self.loop.call_soon(self._watch_again)
-
     def _watch_again(self) -> None:
         if self.watching:
             self._watch_readable()
@@ -257,17 +272,23 @@ class DescriptorReadiness(Readiness):
             self._watch_writable()
 
     def _on_readable(self) -> None:
-        if not _attempt_all(self.readers):
+        outcome = _attempt_all(self.readers)
+        if outcome == _NOBODY_WAITED:
             self._stop_reading()
-        if self._has_failed is not None and self._has_failed(0):
-            self._notice_drop()
+        elif outcome == _SOMEBODY_WAITS:
+            self._look_for_failure()
 
     def _on_writable(self) -> None:
         # A socket is nearly always writable: a writer that nobody waits for fires on every tick.
-        if not _attempt_all(self.writers) or not any(one.waiting for one in self.writers):
+        if _attempt_all(self.writers) == _SOMEBODY_WAITS:
+            self._look_for_failure()
+        else:
             self._stop_writing()
+
+    def _look_for_failure(self) -> None:
+        """Set the watchers again that uvloop is about to drop, for those who wait on."""
         if self._has_failed is not None and self._has_failed(0):
-            self._notice_drop()
+            self.loop.call_soon(self._watch_again)
 
     def _stop_reading(self) -> None:
         if self.watching:

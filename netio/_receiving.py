@@ -12,13 +12,12 @@ from __future__ import annotations
 import asyncio
 import math
 from asyncio import get_running_loop
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from netio._buffer import Direct, Gathering, LargeRead, ReceiveBuffer, Search
 from netio._defaults import (
     BYTES_PER_TURN,
     LAST_LOOK_BYTES,
-    OPERATIONS_PER_TURN,
     READ_AHEAD_BELOW_BYTES,
     READ_BYTES,
 )
@@ -30,10 +29,12 @@ from netio._errors import (
     StreamClosed,
     connection_lost,
 )
-from netio._limits import Operation, Timeouts
+from netio._limits import HUGE_SECONDS, Operation, Timeouts
 from netio._turns import turns_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from netio._channel import Channel
     from netio._limits import Timeout
 
@@ -48,6 +49,7 @@ class Receiver(Operation):
         "_dry",
         "_finished",
         "_large",
+        "_receive",
         "_search",
         "_wanted",
         "buffer",
@@ -64,6 +66,7 @@ class Receiver(Operation):
     def __init__(self, channel: Channel, timeouts: Timeouts, limit: int) -> None:
         super().__init__("read", peer=channel.peer)
         self.channel = channel
+        self._receive = channel.receive
         self.timeouts = timeouts
         self.limit = limit
         self.buffer = ReceiveBuffer()
@@ -88,7 +91,7 @@ class Receiver(Operation):
     async def gather(self, n: int, timeout: Timeout) -> bytes:
         """`n` bytes, many more than are buffered."""
         gathering = Gathering()
-        if await self._fill_large(gathering, n, timeout):
+        if await self.fill("read_exactly", n, timeout, size=n, expected=n, large=gathering):
             return gathering.finish(self.buffer, n)
         self._give_back(gathering)
         raise self.incomplete()
@@ -96,24 +99,21 @@ class Receiver(Operation):
     async def into(self, view: memoryview, timeout: Timeout) -> None:
         """Fill `view`."""
         n = len(view)
-        if (refusal := self.begin("read_into", n, n)) is not None:
-            await self.refuse(refusal)
         if n - self.buffer.size < READ_AHEAD_BELOW_BYTES:
-            if await self.fill(n, timeout):
+            if await self.fill("read_into", n, timeout, size=n, expected=n):
                 view[:] = self.buffer.take(n)
                 return
         else:
-            direct = Direct(view, self.buffer)
-            if await self._fill_large(direct, n, timeout):
+            direct = Direct(view, self.buffer.size)
+            if await self.fill("read_into", n, timeout, size=n, expected=n, large=direct):
+                direct.finish(self.buffer)
                 return
             self._give_back(direct)
         raise self.incomplete()
 
     async def some(self, max_bytes: int, timeout: Timeout) -> bytes:
         """What is there, or comes first; ``b""`` at the end."""
-        if (refusal := self.begin("read_some", max_bytes, None)) is not None:
-            await self.refuse(refusal)
-        if not await self.fill(1, timeout):
+        if not await self.fill("read_some", 1, timeout, size=max_bytes):
             return b""
         return self.buffer.take(min(max_bytes, self.buffer.size))
 
@@ -128,10 +128,8 @@ class Receiver(Operation):
         last_may_lack_it: bool,
     ) -> bytes:
         """Everything up to the first separator; `last_may_lack_it`: or up to the end."""
-        if (refusal := self.begin(name, None, None)) is not None:
-            await self.refuse(refusal)
-        self._search = search = Search(separators, limit)
-        complete = await self.fill(limit, timeout)
+        search = Search(separators, limit)
+        complete = await self.fill(name, limit, timeout, search=search)
         if search.end:
             taken = self.buffer.take(search.end)
             return taken if keep else taken[: -search.length]
@@ -143,10 +141,8 @@ class Receiver(Operation):
 
     async def everything(self, limit: int, timeout: Timeout) -> bytes:
         """All until the end of the stream, if that is no more than `limit` bytes."""
-        if (refusal := self.begin("read_all", None, None)) is not None:
-            await self.refuse(refusal)
         gathering = Gathering()
-        if not await self._fill_large(gathering, limit + 1, timeout):
+        if not await self.fill("read_all", limit + 1, timeout, large=gathering):
             return gathering.finish(self.buffer, self.buffer.size + gathering.size)
         self._give_back(gathering)
         raise self._over(limit)
@@ -158,45 +154,90 @@ class Receiver(Operation):
             self.move(when)
             self.channel.rearm(self)
 
-    def begin(self, name: str, size: int | None, expected: int | None) -> NetioError | None:
-        """Prepare `fill`, which comes next; or say, before any I/O, why it can't be: `refuse`."""
-        if get_running_loop() is not self.channel.loop:
+    def begin(
+        self, name: str, wanted: int, timeout: Timeout, size: int | None, expected: int | None
+    ) -> Awaitable[None] | None:
+        """Start a read: all that comes before its first wait, which is returned.
+
+        None: it does not wait yet. `finish`, or `cut`, ends what this has begun. Raises before any
+        I/O, and leaves the read that is in progress alone.
+        """
+        channel = self.channel
+        if get_running_loop() is not channel.loop:
             raise RuntimeError(f"{name}: the stream belongs to another event loop")
         if self.busy:
-            return StreamBusy(f"{name}: {self} is still waiting; a stream has one reader")
+            raise StreamBusy(f"{name}: {self} is still waiting; a stream has one reader")
         self.name = name
         self.size = size
         self.expected = expected
-        if self.channel.closed:
-            return StreamClosed(f"{self}: the stream was closed by this side")
-        self.turns.credit -= 1
-        return None
-
-    async def refuse(self, refusal: NetioError) -> NoReturn:
-        """Raise it; a run of refusals leaves turns to the loop as any other (law 35)."""
-        self.turns.charge(0)
-        if self.turns.credit <= 0:
-            await self.turns.give()
-        raise refusal
-
-    async def fill(self, wanted: int, timeout: Timeout) -> bool:
-        """Wait until `wanted` bytes or the record sought are there; False: the end came first."""
+        if channel.closed:
+            raise StreamClosed(f"{self}: the stream was closed by this side")
         self._wanted = wanted
+        now = channel.loop.time()
+        if timeout.__class__ is float or (
+            timeout.__class__ is int  # which for mypy is a float
+            and timeout < HUGE_SECONDS  # type: ignore[unreachable]
+        ):  # as `start` would; that call costs as much as all the rest of this
+            self._kind = "call"
+            self._given = timeout
+            self.started = now
+            self._own = own = now + timeout
+            self.deadline = own if own <= self.standing else self.standing
+        else:
+            self.start(now, timeout, self.timeouts.read, "read", self.standing)
+        turns = self.turns
+        turns.credit -= 1
+        wait = None
+        if (
+            self._dry
+            and channel.watching  # so that the loop tells when more is there
+            and not self.buffer.size
+            and now < self.deadline
+            and turns.credit > 0
+            and wanted
+            and not self._finished
+        ):
+            wait = channel.wait_readable(self)
+        self.busy = True
+        return wait
+
+    async def fill(
+        self,
+        name: str,
+        wanted: int,
+        timeout: Timeout,
+        *,
+        size: int | None = None,
+        expected: int | None = None,
+        search: Search | None = None,
+        large: LargeRead | None = None,
+    ) -> bool:
+        """Wait until `wanted` bytes or the record sought are there; False: the end came first.
+
+        If it raises, everything is readable again, also what came to `large`.
+        """
+        try:
+            wait = self.begin(name, wanted, timeout, size, expected)
+        except NetioError:
+            await self.turns.pay()
+            raise
+        self._search = search
+        self._large = large
+        return await self.finish(wait)
+
+    async def finish(self, wait: Awaitable[None] | None) -> bool:
+        """The read that was begun, to its end, after the first `wait`."""
         channel, turns = self.channel, self.turns
         try:
-            self.busy = True
-            now = channel.loop.time()
-            if turns.credit <= 0:
+            waited = wait is not None
+            likely = not waited and not (self._dry and channel.watching)
+            if wait is not None:
+                await wait
+                turns.renew()
+            elif turns.credit <= 0:
                 await turns.give()
-            complete = None
-            if self.buffer.size or self._finished or not wanted or channel.closed:
-                complete = self._conclusion()
-                if complete is not None:
-                    return complete
-            self.start(now, timeout, self.timeouts.read, "read", self.standing)
-            likely = not (self._dry and channel.watching)
-            waited = False
-            while complete is None:
+            now = channel.loop.time() if waited else self.started
+            while (complete := self._conclusion()) is None:
                 expired = self.deadline <= now
                 if likely or expired:
                     likely = False
@@ -210,30 +251,24 @@ class Receiver(Operation):
                 else:
                     raise self.exceeded(now, self._progress(), done=self.have())
                 waited = not expired
-                turns.credit = OPERATIONS_PER_TURN
-                if self.buffer.size >= wanted:
-                    return True  # the attempt has seen to it
-                complete = self._conclusion()
-                if complete is None:
-                    now = channel.loop.time()
-            return complete
-        except asyncio.CancelledError as cancelled:
-            self.mark(cancelled, done=self.have())
+                turns.renew()
+                now = channel.loop.time()
+        except BaseException as error:
+            self.cut(error)
             raise
-        finally:
-            self.busy = False
-            self._search = None
+        self.busy = False
+        self._search = self._large = None
+        return complete
 
-    async def _fill_large(self, large: LargeRead, n: int, timeout: Timeout) -> bool:
-        """`fill` with what comes put into `large`; if it raises, everything is readable again."""
-        self._large = large
-        try:
-            return await self.fill(n, timeout)
-        except BaseException:
+    def cut(self, error: BaseException) -> None:
+        """The read in progress has ended with `error`: everything that came stays readable."""
+        if isinstance(error, asyncio.CancelledError):
+            self.mark(error, done=self.have())
+        large = self._large
+        self.busy = False
+        self._search = self._large = None
+        if large is not None:
             self._give_back(large)
-            raise
-        finally:
-            self._large = None
 
     def _give_back(self, large: LargeRead) -> None:
         if not self.channel.closed:
@@ -258,25 +293,33 @@ class Receiver(Operation):
 
     def attempt(self) -> bool:
         """Take what is there, once; True: the read has what it wants, or nothing more comes."""
-        large = self._large
+        large, room = self._large, READ_BYTES
         try:
             if large is None:
-                chunk = self.channel.receive(READ_BYTES)
-                taken = None if chunk is None else len(chunk)
-                self._dry = taken is None or taken < READ_BYTES
-                if chunk:
-                    self.buffer.append(chunk)
+                chunk = self._receive(READ_BYTES)
+                taken = len(chunk)
+                buffer = self.buffer
+                if buffer.size:
+                    buffer.append(chunk)
+                else:
+                    buffer.data = chunk
+                    buffer.start = 0
+                    buffer.size = taken
             else:
                 missing = self._wanted - self.buffer.size - large.size
+                room = min(missing, READ_BYTES)
                 taken = large.receive(self.channel, missing)
-                self._dry = taken is None or taken < min(missing, READ_BYTES)
+        except BlockingIOError:
+            self._dry = True
+            return False
         except OSError as error:
             self.fail(error)
             self._finished = True
             return True
+        self._dry = taken < room
         if not taken:
-            self._finished = taken == 0
-            return self._finished
+            self._finished = True
+            return True
         self.bytes_received += taken
         if large is None and self._search is None:
             return self.buffer.size >= self._wanted

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from netio._defaults import (
     BUFFERS_PER_SEND,
     BYTES_PER_TURN,
+    COST_SHIFT,
     LAST_LOOK_BYTES,
     OPERATIONS_PER_TURN,
 )
@@ -63,17 +64,19 @@ class Outgoing(Operation):
             if len(views) == 1:
                 with views[0][:BYTES_PER_TURN] as offered:
                     sent = channel.send(offered)
-                    self.full = sent is None or sent < len(offered)
+                    self.full = sent < len(offered)
             else:
                 sent = channel.send_many(list(islice(views, BUFFERS_PER_SEND)))
-                self.full = sent is None
+                self.full = False
+        except BlockingIOError:
+            self.full = True
+            return False
         except OSError as error:
             # Kept now: the kernel says it once, and a read may come before this write is resumed,
             # or this write be cancelled (law 29).
             self.error = self._receiver.fail(error)
             return True
-        if sent:
-            self._advance(sent)
+        self._advance(sent)
         return self.done == self.total
 
     def _advance(self, sent: int) -> None:
@@ -146,12 +149,14 @@ class Sender:
         ):
             return 0
         try:
-            sent = channel.send(data) or 0
+            sent = channel.send(data)
+        except BlockingIOError:
+            return 0
         except OSError as error:
             # Kept here, since the kernel says it only once; the slow way raises it.
             self._receiver.fail(error)
             return 0
-        self._turns.charge(sent)
+        self._turns.credit -= 1 + (sent >> COST_SHIFT)
         self.bytes_sent += sent
         return sent
 

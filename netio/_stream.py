@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Self
 
 from netio._arguments import check_count, check_separators, readable_view, writable_view
 from netio._channel import SocketChannel, SocketView
-from netio._defaults import DEFAULT, READ_BYTES, DefaultType
-from netio._errors import StreamBusy, StreamClosed, format_address
+from netio._defaults import DEFAULT, OPERATIONS_PER_TURN, READ_BYTES, DefaultType
+from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._limits import Deadline, Timeouts, check_timeout, check_timeouts
 from netio._receiving import Receiver
 from netio._sending import Sender
@@ -123,11 +123,24 @@ class Stream:
             return buffer.take(n)
         if n.__class__ is not int or n < 0:
             n = check_count(n, "n")
-        if (refusal := receiver.begin("read_exactly", n, n)) is not None:
-            await receiver.refuse(refusal)
         if n - buffer.size >= READ_BYTES:
             return await receiver.gather(n, timeout)
-        if await receiver.fill(n, timeout):
+        try:
+            wait = receiver.begin("read_exactly", n, timeout, n, n)
+        except NetioError:
+            await turns.pay()
+            raise
+        if wait is not None:  # nearly always, all has come when this is over
+            try:
+                await wait
+            except BaseException as error:
+                receiver.cut(error)
+                raise
+            if buffer.size >= n:
+                receiver.busy = False
+                turns.credit = OPERATIONS_PER_TURN
+                return buffer.take(n)
+        if await receiver.finish(wait):
             return buffer.take(n)
         raise receiver.incomplete()
 

@@ -37,6 +37,12 @@ class Turns:
         self.credit = OPERATIONS_PER_TURN
         await asyncio.sleep(0)
 
+    async def pay(self) -> None:
+        """An operation was refused: a run of these leaves turns to the loop as any other."""
+        self.charge(0)
+        if self.credit <= 0:
+            await self.give()
+
 
 _turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]] = WeakKeyDictionary()
 

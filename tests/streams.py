@@ -140,9 +140,10 @@ class Hand:
     def make_room(self) -> int:
         """`far` takes all that is there, at once; `near` attempts, if it waits to write."""
         taken = 0
-        while chunk := self.far._channel.receive(1 << 20):
-            self.there += chunk
-            taken += len(chunk)
+        with contextlib.suppress(BlockingIOError):
+            while chunk := self.far._channel.receive(1 << 20):
+                self.there += chunk
+                taken += len(chunk)
         self.attempt_write()
         return taken
 
@@ -229,8 +230,9 @@ async def read_rest(stream: Stream) -> bytes:
 def fill(stream: Stream) -> int:
     """Write until the kernel takes no more: how many bytes."""
     total = 0
-    while sent := stream._channel.send(b"~" * 65536):
-        total += sent
+    with contextlib.suppress(BlockingIOError):
+        while sent := stream._channel.send(b"~" * 65536):
+            total += sent
     return total
 
 

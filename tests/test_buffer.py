@@ -20,20 +20,18 @@ class Script:
         self.chunks = list(chunks)
         self.asked: list[int] = []
 
-    def receive(self, max_bytes: int) -> bytes | None:
+    def receive(self, max_bytes: int) -> bytes:
         self.asked.append(max_bytes)
         if not self.chunks:
-            return None
+            raise BlockingIOError
         chunk = self.chunks.pop(0)
         if len(chunk) > max_bytes:
             chunk, rest = chunk[:max_bytes], chunk[max_bytes:]
             self.chunks.insert(0, rest)
         return chunk
 
-    def receive_into(self, view: memoryview) -> int | None:
+    def receive_into(self, view: memoryview) -> int:
         chunk = self.receive(len(view))
-        if chunk is None:
-            return None
         view[: len(chunk)] = chunk
         return len(chunk)
 
@@ -151,8 +149,8 @@ def test_gathered_pieces_that_are_given_back_come_after_what_was_held(
     if held:
         buffer.append(held)
     gathering, channel = Gathering(), Script(*chunks)
-    while gathering.receive(channel, 1 << 20):
-        pass
+    for _ in chunks:
+        assert gathering.receive(channel, 1 << 20)
     gathering.give_back(buffer)
     assert buffer.take(len(buffer)) == held + b"".join(chunks)
 
@@ -182,16 +180,19 @@ def test_gathering_does_not_copy_large_pieces(big: int) -> None:
 )
 def test_a_large_read_asks_for_one_chunk_at_most(missing: int, asked: int) -> None:
     channel = Script()
-    assert Gathering().receive(channel, missing) is None
+    with pytest.raises(BlockingIOError):
+        Gathering().receive(channel, missing)
     assert channel.asked == [asked]  # law 31: never what a peer's header promised
 
 
-def test_the_end_is_zero_and_would_block_is_none() -> None:
+def test_the_end_is_zero_and_what_would_block_says_so() -> None:
     assert Gathering().receive(Script(b""), 5) == 0
-    assert Gathering().receive(Script(), 5) is None
+    with pytest.raises(BlockingIOError):
+        Gathering().receive(Script(), 5)
     with memoryview(bytearray(5)) as view:
-        assert Direct(view, ReceiveBuffer()).receive(Script(b""), 5) == 0
-        assert Direct(view, ReceiveBuffer()).receive(Script(), 5) is None
+        assert Direct(view, 0).receive(Script(b""), 5) == 0
+        with pytest.raises(BlockingIOError):
+            Direct(view, 0).receive(Script(), 5)
 
 
 @given(CHUNKS, st.binary(max_size=30), st.integers(0, 40))
@@ -199,28 +200,31 @@ def test_a_direct_read_fills_the_memory_of_the_caller(
     chunks: list[bytes], held: bytes, spare: int
 ) -> None:
     everything = held + b"".join(chunks)
-    target = bytearray(len(everything) + spare)
-    buffer = ReceiveBuffer()
-    if held:
-        buffer.append(held)
-    channel = Script(*chunks)
-    with memoryview(target) as view:
-        direct = Direct(view, buffer)
-        while direct.size < len(target) and direct.receive(channel, len(target) - direct.size):
-            pass
-        assert direct.size == len(everything)
-        assert target[: len(everything)] == everything
-        assert len(buffer) == 0
-        direct.give_back(buffer)
-    assert buffer.peek() == everything
-    target.clear()  # no view of it is left
-    assert buffer.peek() == everything
+    for done in (False, True):
+        target = bytearray(len(everything) + spare)
+        buffer = ReceiveBuffer()
+        if held:
+            buffer.append(held)
+        channel = Script(*chunks)
+        with memoryview(target) as view:
+            direct = Direct(view, len(held))
+            while channel.chunks:
+                assert direct.receive(channel, len(target) - len(held) - direct.size)
+            assert direct.size == len(everything) - len(held)
+            assert buffer.peek() == held
+            if done:
+                direct.finish(buffer)
+                assert target[: len(everything)] == everything
+            else:
+                direct.give_back(buffer)
+        target.clear()  # no view of it is left
+        assert buffer.peek() == (b"" if done else everything)
 
 
 def test_a_direct_read_takes_no_more_than_it_misses() -> None:
     channel = Script(b"x" * 100)
     with memoryview(bytearray(50)) as view:
-        assert Direct(view, ReceiveBuffer()).receive(channel, 50) == 50
+        assert Direct(view, 0).receive(channel, 50) == 50
     assert channel.chunks == [b"x" * 50]
 
 

@@ -36,18 +36,18 @@ class Endless(MemoryChannel):
         self._text = text * (65536 // len(text))
         self._incoming.data += b"never empty"
 
-    def receive(self, max_bytes: int) -> bytes | None:
+    def receive(self, max_bytes: int) -> bytes:
         return self._text[:max_bytes]
 
-    def receive_into(self, view: memoryview) -> int | None:
+    def receive_into(self, view: memoryview) -> int:
         size = min(len(view), 65536)
         view[:size] = self._text[:size]
         return size
 
-    def send(self, data: bytes | memoryview) -> int | None:
+    def send(self, data: bytes | memoryview) -> int:
         return len(data)
 
-    def send_many(self, views: Any) -> int | None:
+    def send_many(self, views: Any) -> int:
         return sum(map(len, views))
 
 
@@ -193,10 +193,10 @@ async def test_an_endless_flood_does_not_outrun_the_limit_of_a_read(
 
 async def test_a_peer_that_takes_everything_does_not_outrun_the_limit_of_a_write() -> None:
     class Trickle(Endless):
-        def send(self, data: bytes | memoryview) -> int | None:
+        def send(self, data: bytes | memoryview) -> int:
             return min(len(data), 1)
 
-        def send_many(self, views: Any) -> int | None:
+        def send_many(self, views: Any) -> int:
             return 1
 
     for buffers in ([bytes(1 << 20)], [bytes(1 << 20)] * 2):
@@ -278,7 +278,7 @@ DRIPS: dict[str, Callable[[Stream, int], Any]] = {
 class Single(MemoryChannel):
     """Has one byte at a time, whatever is asked for."""
 
-    def receive(self, max_bytes: int) -> bytes | None:
+    def receive(self, max_bytes: int) -> bytes:
         return super().receive(1)
 
 

@@ -397,16 +397,16 @@ class Choosy(MemoryChannel):
         assert self._other is not None
         self._other._other = self
 
-    def receive(self, max_bytes: int) -> bytes | None:
+    def receive(self, max_bytes: int) -> bytes:
         if self.deaf:
             raise OSError(110, "Connection timed out")
         return super().receive(max_bytes)
 
-    def send(self, data: bytes | memoryview) -> int | None:
+    def send(self, data: bytes | memoryview) -> int:
         if self.given >= self.until:
             raise OSError(104, "Connection reset by peer")
         sent = super().send(data[: self.step])
-        self.given += sent or 0
+        self.given += sent
         return sent
 
 
