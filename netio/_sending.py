@@ -45,7 +45,7 @@ class Outgoing(Operation):
         views: Iterable[memoryview],
         *,
         total: int,
-        done: int = 0,
+        done: int | None = None,
     ) -> None:
         super().__init__(name, size=total, peer=receiver.peer, expected=total)
         self._receiver = receiver  # which keeps the failure that both directions share
@@ -53,8 +53,8 @@ class Outgoing(Operation):
         self.total = total
         self.done = 0
         self.error: OSError | None = None
-        self.full = done > 0  # the kernel did not take all it was offered: it would likely block
-        self._advance(done)
+        self.full = done is not None  # the kernel did not take all it was offered: it would block
+        self._advance(done or 0)
 
     def attempt(self) -> bool:
         """Offer what is left, once; True: it is all taken, or can't be."""
@@ -135,8 +135,8 @@ class Sender:
         """Whether a write is in progress."""
         return self._current is not None
 
-    def quick(self, data: bytes | memoryview) -> int:
-        """Offer `data` to the kernel if nothing stands in the way: how many bytes it took."""
+    def quick(self, data: bytes | memoryview) -> int | None:
+        """Offer `data` to the kernel: how many bytes it took; None: something stands in the way."""
         channel = self.channel
         if (
             self._current is not None
@@ -147,7 +147,7 @@ class Sender:
             or channel.closed
             or get_running_loop() is not channel.loop
         ):
-            return 0
+            return None
         try:
             sent = channel.send(data)
         except BlockingIOError:
@@ -155,20 +155,26 @@ class Sender:
         except OSError as error:
             # Kept here, since the kernel says it only once; the slow way raises it.
             self._receiver.fail(error)
-            return 0
+            return None
         self._turns.credit -= 1 + (sent >> COST_SHIFT)
         self.bytes_sent += sent
         return sent
 
     async def write(
-        self, name: str, views: list[memoryview], total: int, timeout: Timeout, *, done: int = 0
+        self,
+        name: str,
+        views: list[memoryview],
+        total: int,
+        timeout: Timeout,
+        *,
+        done: int | None = None,
     ) -> None:
-        """Send what `quick` has left of `views`, in turn."""
+        """Send in turn what `quick` has left of `views`; `done` is what it returned."""
         outgoing = Outgoing(name, self._receiver, views, total=total, done=done)
         try:
             await self._in_turn(outgoing, timeout, self._send)
         finally:
-            self.bytes_sent += outgoing.done - done
+            self.bytes_sent += outgoing.done - (done or 0)
             if 0 < outgoing.done < total:
                 self._torn = f"an earlier {outgoing.text} was cut after {outgoing.done} bytes"
             self.channel.leave(outgoing)

@@ -355,14 +355,14 @@ class Stream:
             check_timeout(timeout)
         if data.__class__ is bytes:
             done = self._sender.quick(data)
-            if done < len(data) or not data:
+            if done is None or done < len(data):
                 views = [memoryview(data)]
                 await self._sender.write("write", views, len(data), timeout, done=done)
             return
         with readable_view(data, "data") as view:
             total = len(view)
             done = self._sender.quick(view)
-            if done < total or not total:
+            if done is None or done < total:
                 await self._sender.write("write", [view], total, timeout, done=done)
 
     async def write_many(self, buffers: Iterable[Buffer], *, timeout: Timeout = DEFAULT) -> None:
@@ -390,7 +390,7 @@ class Stream:
                 view.release()
         # Joining this little costs less than the kernel's work on a list.
         done = self._sender.quick(joined)
-        if done < total or not total:
+        if done is None or done < total:
             await self._sender.write("write_many", [memoryview(joined)], total, timeout, done=done)
 
     async def write_eof(self, *, timeout: Timeout = DEFAULT) -> None:
