@@ -122,7 +122,7 @@ class DeadlineExceeded(NetioError, TimeoutError):
     def _state(self) -> dict[str, object]:
         state = super()._state()
         if self.scope is not None:
-            state["scope"] = self.scope_name or str(self.scope)
+            state["scope"] = self.scope_name
         return state
 
 

@@ -246,9 +246,9 @@ class Operation(Waiter):
         elif isinstance(timeout, Deadline):
             own = timeout.when
             self._kind = "deadline"
-        elif -HUGE_SECONDS < timeout < HUGE_SECONDS:
+        elif timeout.__class__ is float:
             own = now + timeout
-        else:
+        else:  # as a float, since others add up in their own precision (numpy.float32 does)
             own = now + as_float(timeout)
         self._given = timeout
         self._own = own

@@ -15,6 +15,7 @@ leaving never suspend. Expiry acts through a loop callback and never cancels the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import math
@@ -120,7 +121,13 @@ class Scope:
         """Seconds until this scope's own deadline: never negative, infinity without one."""
         if self._state is _State.CREATED and self._delay is not None:
             return max(0.0, self._delay)
-        return Deadline(self._when).remaining()
+        if self._when == math.inf:
+            return math.inf
+        task = self._task  # which a thread that was started inside asks for its clock
+        loop = asyncio.get_running_loop() if task is None else task.get_loop()
+        left = self._when - loop.time()
+        # As floats add up, there might be a hair more left than the delay.
+        return max(0.0, left if self._delay is None else min(left, self._delay))
 
     def expired(self) -> bool:
         """Whether the deadline has cut the block, also if the block swallowed that."""
@@ -134,6 +141,8 @@ class Scope:
             ValueError: `when` is NaN.
         """
         point = _point(when)
+        if self._state is _State.CREATED and not self._by_hand:
+            raise RuntimeError(f"{self._title} has not been entered; its deadline can't be moved")
         if self._state is not _State.ACTIVE or self._by_hand:
             state = "cancelled" if self._by_hand else self._state.value
             raise RuntimeError(f"cannot move the deadline of a scope that is {state}: {self!r}")
@@ -153,7 +162,7 @@ class Scope:
 
     async def __aenter__(self) -> Self:
         if self._state is not _State.CREATED:
-            raise RuntimeError(f"{self._title} was entered before; a scope is used once")
+            raise RuntimeError(f"{self._title} has already been entered; a scope is used once")
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError(f"{self._title} must be entered inside a task")
@@ -179,6 +188,8 @@ class Scope:
             raise RuntimeError(f"{self._title} is not entered")
         misuse = self._misuse(task)
         self._leave(task)
+        if misuse is not None and exc_type is GeneratorExit and _is_destroyed(task):
+            return None  # a task that was forgotten, or outlived its loop: no fault of the block
         if misuse is not None:
             raise RuntimeError(f"{self._title} was left {misuse}")
         if _innermost.get() is self:
@@ -219,7 +230,8 @@ class Scope:
             return None  # swallowed (law 19)
         if not _only_cancellation(exc):
             if not self._by_hand:
-                exc.add_note(f"{self._title} had expired {self.overrun:.3f} s before")
+                with contextlib.suppress(Exception):  # a frozen dataclass takes no notes
+                    exc.add_note(f"{self._title} had expired {self.overrun:.3f} s before")
             return None  # law 18
         if task.cancelling() > self._entry_count:
             return None  # an outside cancel, or the expiry of an enclosing scope (laws 14-16)
@@ -229,7 +241,9 @@ class Scope:
         raise self._error(exc) from exc
 
     def _error(self, exc: BaseException) -> DeadlineExceeded:
-        marks: dict[str, Any] = {name: vars(exc)[name] for name in MARKS if name in vars(exc)}
+        # What a subclass carries is not netio's.
+        found = vars(exc) if type(exc) is asyncio.CancelledError else {}
+        marks: dict[str, Any] = {name: found[name] for name in MARKS if name in found}
         during = f" during {marks['operation']}" if "operation" in marks else ""
         if marks.get("peer") is not None:
             during += f", peer {format_address(marks['peer'])}"
@@ -306,12 +320,13 @@ class Scope:
         return "scope" if self.name is None else f"scope {self.name!r}"
 
     def __repr__(self) -> str:
-        info = [self._state.value]
+        info = "" if self.name is None else f" {self.name}"
+        info += f" [{self._state.value}]"
         if self._state is _State.CREATED and self._delay is not None:
-            info.append(f"delay={self._delay:.3f}")
+            info += f" delay={self._delay:.3f}"
         elif self._when < math.inf:
-            info.append(f"when={self._when:.3f}")
-        return f"<Scope {self.name + ' ' if self.name else ''}[{' '.join(info)}]>"
+            info += f" when={self._when:.3f}"
+        return f"<Scope{info}>"
 
 
 def timeout(delay: float | Deadline | None, *, name: str | None = None) -> Scope:
@@ -374,8 +389,12 @@ def current_deadline() -> float:
 
 
 def remaining() -> float:
-    """Seconds until `current_deadline`: never negative, infinity where there is none."""
-    return Deadline(current_deadline()).remaining()
+    """Seconds until `current_deadline`: never negative, infinity where there is none.
+
+    Also in a thread that was started inside a scope, by `asyncio.to_thread` for instance.
+    """
+    scopes = _live_scopes(_innermost.get())
+    return min((scope.remaining() for scope in scopes), default=math.inf)
 
 
 def _point(when: float | Deadline | None) -> float:
@@ -418,6 +437,12 @@ def _is_about_to_get_a_result(task: asyncio.Task[object]) -> bool:
 def _is_about_to_be_cancelled(task: asyncio.Task[object]) -> bool:
     future = getattr(task, "_fut_waiter", None)
     return getattr(task, "_must_cancel", False) or (future is not None and future.cancelled())
+
+
+def _is_destroyed(task: asyncio.Task[object]) -> bool:
+    """Whether the coroutine of `task` is being closed: it runs, and the task does not."""
+    running = getattr(task.get_coro(), "cr_running", False)
+    return running and asyncio.current_task(task.get_loop()) is not task
 
 
 def _only_cancellation(exc: BaseException) -> bool:

@@ -128,9 +128,11 @@ def test_an_error_can_be_copied(name: str) -> None:
         assert fields_of(again).keys() == fields_of(error).keys()
 
 
-def test_a_scope_without_a_name_is_still_told_once_pickled() -> None:
-    error = netio.DeadlineExceeded("x", limit="scope", scope=netio.timeout(5))
-    assert "Scope" in pickle.loads(pickle.dumps(error)).scope
+def test_a_scope_is_its_name_once_pickled() -> None:
+    for name in ("login", None):
+        error = netio.DeadlineExceeded("x", limit="scope", scope=netio.timeout(5, name=name))
+        again = pickle.loads(pickle.dumps(error))
+        assert (again.limit, again.scope, again.scope_name) == ("scope", name, name)
 
 
 async def test_errors_as_they_are_raised_survive_pickling() -> None:

@@ -699,6 +699,46 @@ class Stopped(asyncio.CancelledError):
     """What some libraries make of a cancellation."""
 
 
+class Frozen(Exception):
+    """Takes nothing, a note included, as a frozen dataclass."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(name)
+
+    def add_note(self, note: str) -> None:
+        raise AttributeError(note)
+
+
+@virtual
+async def test_an_error_that_takes_no_note_passes_all_the_same() -> None:
+    error = Frozen()
+    with pytest.raises(Frozen) as caught:
+        async with netio.timeout(1):
+            try:
+                await forever()
+            finally:
+                raise error
+    assert caught.value is error
+
+
+@virtual
+async def test_what_a_subclass_of_the_cancellation_carries_is_not_taken_for_netios() -> None:
+    class Counted(asyncio.CancelledError):
+        attempts, done, operation = 3, "a lot", 7
+
+        def __init__(self) -> None:
+            self.attempts, self.done, self.operation = 3, "a lot", 7
+
+    with pytest.raises(netio.DeadlineExceeded) as caught:
+        async with netio.timeout(1, name="x"):
+            try:
+                await forever()
+            except asyncio.CancelledError:
+                raise Counted from None
+    assert (caught.value.attempts, caught.value.done) == ((), 0)
+    assert caught.value.operation == "scope 'x'"
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -149,13 +149,13 @@ async def test_a_scope_can_be_made_and_looked_at_before_it_has_a_limit_to_keep()
 
 
 def test_a_scope_can_be_made_where_no_loop_runs() -> None:
-    assert repr(netio.timeout(5, name="lookup")) == "<Scope lookup [created delay=5.000]>"
+    assert repr(netio.timeout(5, name="lookup")) == "<Scope lookup [created] delay=5.000>"
 
 
 @virtual
 async def test_a_scope_is_used_once() -> None:
     async with netio.timeout(5, name="lookup") as scope:
-        with pytest.raises(RuntimeError, match="scope 'lookup' was entered before"):
+        with pytest.raises(RuntimeError, match="scope 'lookup' has already been entered"):
             async with scope:
                 pass
     with pytest.raises(RuntimeError, match="used once"):
@@ -236,6 +236,26 @@ def test_a_forgotten_generator_can_be_closed_when_no_loop_runs() -> None:
         generator.aclose().send(None)
 
 
+async def test_a_task_that_is_destroyed_inside_is_no_fault_of_the_block(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """As with asyncio.timeout: the loop says that the task was destroyed, and that is all."""
+    loop = asyncio.get_running_loop()
+    said: list[str] = []
+    loop.set_exception_handler(lambda _, context: said.append(context["message"]))
+
+    async def forgotten() -> None:
+        async with netio.timeout(None):  # a timer would keep the task
+            await loop.create_future()
+
+    asyncio.create_task(forgotten())  # noqa: RUF006
+    await asyncio.sleep(0)
+    gc.collect()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert said == ["Task was destroyed but it is pending!"]
+
+
 # Law 3: the only clock is that of the loop. ----------------------------------------------------
 
 
@@ -296,6 +316,25 @@ async def test_the_current_deadline_is_the_nearest_of_the_enclosing_scopes() -> 
                 assert (netio.current_deadline(), netio.remaining()) == (3.0, 3.0)
         assert netio.current_deadline() == 5.0
     assert (netio.current_deadline(), netio.remaining()) == (math.inf, math.inf)
+
+
+@virtual
+async def test_what_remains_is_never_more_than_the_delay() -> None:
+    rounded = 0
+    for started in range(1, 100):
+        await asyncio.sleep(started / 7)
+        async with netio.timeout(0.05) as scope:
+            rounded += scope.when() - virtual_loop().time() > 0.05
+            assert scope.remaining() <= 0.05
+            assert netio.remaining() <= 0.05
+    assert rounded > 10  # where adding and taking away again gives more
+
+
+async def test_a_thread_that_is_started_inside_reads_what_remains() -> None:
+    async with netio.timeout(3600) as outer, netio.timeout(7200):
+        assert await asyncio.to_thread(netio.current_deadline) == outer.when()
+        assert 3500 < await asyncio.to_thread(netio.remaining) <= 3600
+    assert await asyncio.to_thread(netio.remaining) == math.inf
 
 
 @virtual
@@ -502,7 +541,7 @@ async def test_a_moved_deadline_leaves_one_timer() -> None:
 @virtual
 async def test_a_deadline_is_not_moved_before_entering_nor_after_firing_nor_after_leaving() -> None:
     scope = netio.timeout(1)
-    with pytest.raises(RuntimeError, match="created"):
+    with pytest.raises(RuntimeError, match="has not been entered"):
         scope.reschedule(5)
     with pytest.raises(netio.DeadlineExceeded):
         async with scope:
@@ -649,10 +688,10 @@ async def test_a_scope_shows_its_name_its_state_and_its_deadline() -> None:
             seen.append(repr(scope))
     seen.append(repr(scope))
     assert seen == [
-        "<Scope lookup [created delay=1.500]>",
-        "<Scope lookup [active when=1.500]>",
-        "<Scope lookup [expiring when=1.500]>",
-        "<Scope lookup [expired when=1.500]>",
+        "<Scope lookup [created] delay=1.500>",
+        "<Scope lookup [active] when=1.500>",
+        "<Scope lookup [expiring] when=1.500>",
+        "<Scope lookup [expired] when=1.500>",
     ]
     assert repr(netio.timeout(None)) == "<Scope [created]>"
 

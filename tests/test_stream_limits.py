@@ -8,6 +8,7 @@ import contextlib
 import decimal
 import fractions
 import math
+import numbers
 import select
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -79,6 +80,34 @@ async def test_seconds_count_from_the_call(call: Call, seconds: Any) -> None:
             return
         error = await expect_limit(call(near, timeout=seconds), "call", 5)
         assert (error.seconds, error.elapsed) == (2, 2)
+
+
+class Coarse:
+    """A number that makes what it is added to as coarse as itself, as numpy.float32 does."""
+
+    def __float__(self) -> float:
+        return 0.25
+
+    def __lt__(self, other: float) -> bool:
+        return other > 0.25
+
+    def __gt__(self, other: float) -> bool:
+        return other < 0.25
+
+    def __radd__(self, other: float) -> float:
+        return float(round(other))
+
+
+numbers.Real.register(Coarse)
+
+
+@pytest.mark.parametrize("call", WAITS.values(), ids=WAITS)
+@virtual
+async def test_a_number_of_another_kind_is_as_exact_as_a_float(call: Call) -> None:
+    async with stuck_pair() as (near, _):
+        await asyncio.sleep(100)
+        error = await expect_limit(call(near, timeout=Coarse()), "call", 100.25)
+        assert (error.seconds, error.elapsed) == (0.25, 0.25)
 
 
 @pytest.mark.parametrize("call", [READS["read_exactly(8)"], WRITES["write(1000)"]])
