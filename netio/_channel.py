@@ -218,7 +218,16 @@ class SocketView:
         return address
 
     def getsockopt(self, level: int, option: int, size: int = 0) -> int | bytes:
-        """As ``socket.getsockopt``; `size` bytes are asked for where it is not 0."""
+        """As ``socket.getsockopt``; `size` bytes are asked for where it is not 0.
+
+        Raises:
+            ValueError: for ``SO_ERROR``: the kernel tells an error once, and it is for the next
+                read or write, which would otherwise take a reset for the end of the stream.
+        """
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR):
+            raise ValueError(
+                "option SO_ERROR belongs to the stream; a read or a write will raise it"
+            )
         if size:
             return self._sock.getsockopt(level, option, size)
         return self._sock.getsockopt(level, option)

@@ -127,7 +127,7 @@ class DeadlineExceeded(NetioError, TimeoutError):
 
 
 class ConnectFailed(NetioError, OSError):
-    """No address could be connected to, or the name does not resolve.
+    """No address could be connected to, or a name does not resolve, also one to listen on.
 
     Attributes:
         attempts: one error for each address tried, in order; for a name that does not resolve,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from netio._arguments import check_socket
 from netio._channel import SocketChannel
-from netio._errors import format_address
+from netio._errors import ConnectFailed, format_address
 from netio._readiness import DescriptorReadiness
 from netio._resolve import Target, resolver_of
 
@@ -134,8 +134,10 @@ class SystemNetwork:
         try:
             targets = await lookup
         except socket.gaierror as error:
-            text = f"cannot listen on {host}: {error.strerror}"
-            raise socket.gaierror(error.errno, text) from None
+            raise ConnectFailed(
+                f"cannot listen on {host}: it does not resolve: {error.strerror}",
+                attempts=[error.with_traceback(None)],
+            ) from error
         return [SocketAcceptor(loop, sock) for sock in _listeners(targets, port, backlog)]
 
 

@@ -129,7 +129,9 @@ class Receiver(Operation):
     ) -> bytes:
         """Everything up to the first separator; `last_may_lack_it`: or up to the end."""
         search = Search(separators, limit)
-        complete = await self.fill(name, limit, timeout, search=search)
+        # A last line of `limit` bytes is not too long: only one more byte tells that it is.
+        wanted = limit + 1 if last_may_lack_it else limit
+        complete = await self.fill(name, wanted, timeout, search=search)
         if search.end:
             taken = self.buffer.take(search.end)
             return taken if keep else taken[: -search.length]
@@ -335,10 +337,10 @@ class Receiver(Operation):
 
     def _conclusion(self) -> bool | None:
         """True: there; False: the end came first; None: not over. Raises what was met instead."""
+        if self.channel.closed:  # first: what was buffered is gone, and the rest is not the whole
+            raise StreamClosed(f"{self}: the stream was closed by this side")
         if self._satisfied():
             return True
-        if self.channel.closed:
-            raise StreamClosed(f"{self}: the stream was closed by this side")
         if not self._finished:
             return None
         if self.failure is not None:

@@ -64,10 +64,11 @@ class Resolver:
 
         Raises `DeadlineExceeded` at the operation's deadline, and what ``getaddrinfo`` raises.
         """
-        try:
-            return _addresses(host, port, flags | socket.AI_NUMERICHOST)
-        except socket.gaierror:
-            pass  # not numeric: somebody has to be asked
+        if _may_be_numeric(host):
+            try:
+                return _addresses(host, port, flags | socket.AI_NUMERICHOST)
+            except socket.gaierror:
+                pass  # not numeric: somebody has to be asked
         readiness = Readiness(asyncio.get_running_loop())
         try:
             await self._take_place(operation, readiness)
@@ -169,6 +170,11 @@ def _check(operation: Operation, readiness: Readiness, progress: str) -> None:
     now = readiness.loop.time()
     if operation.deadline <= now:
         raise operation.exceeded(now, progress)
+
+
+def _may_be_numeric(host: str | None) -> bool:
+    """Whether asking for `host` in the loop's thread is worth it: a name is never asked there."""
+    return host is None or ":" in host or host.rstrip(".").rpartition(".")[2][:1].isdigit()
 
 
 def _addresses(host: str | None, port: int, flags: int) -> list[Target]:

@@ -15,12 +15,15 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from netio._arguments import readable_view
 from netio._defaults import (
     BUFFERS_PER_SEND,
     BYTES_PER_TURN,
     COST_SHIFT,
     LAST_LOOK_BYTES,
     OPERATIONS_PER_TURN,
+    READ_BYTES,
+    SMALL_PIECE_BYTES,
 )
 from netio._errors import ConnectionLost, NetioError, StreamClosed, connection_lost
 from netio._limits import Operation, Timeouts
@@ -29,6 +32,7 @@ from netio._receiving import Receiver
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
+    from netio._arguments import Buffer
     from netio._channel import Channel
     from netio._limits import Timeout
 
@@ -102,6 +106,66 @@ class Outgoing(Operation):
         return f"the kernel took {self.done} of {self.total} bytes{rest}"
 
 
+class _Joining:
+    """Puts buffers in a row, small ones joined to pieces of some size."""
+
+    def __init__(self) -> None:
+        self.views: list[memoryview] = []
+        self._small: list[bytes] = []
+        self._size = 0
+
+    def add(self, buffer: Buffer) -> None:
+        if isinstance(buffer, bytes) and len(buffer) < SMALL_PIECE_BYTES:
+            self._join_later(buffer)
+            return
+        view = readable_view(buffer, "buffers")
+        if len(view) < SMALL_PIECE_BYTES:
+            with view:
+                self._join_later(bytes(view))
+        else:
+            self.join()
+            self.views.append(view)
+
+    def _join_later(self, piece: bytes) -> None:
+        self._small.append(piece)
+        self._size += len(piece)
+        if self._size >= READ_BYTES:
+            self.join()
+
+    def join(self) -> None:
+        if self._size:
+            self.views.append(memoryview(b"".join(self._small)))
+        self._small.clear()
+        self._size = 0
+
+    def join_all(self) -> None:
+        joined = memoryview(b"".join(self.views))
+        for view in self.views:
+            view.release()
+        self.views = [joined]
+
+
+def few_views(buffers: Iterable[Buffer]) -> list[memoryview]:
+    """All of `buffers` in order, in few pieces: the kernel takes long over a list of small ones."""
+    try:
+        iterator = iter(buffers)
+    except TypeError:
+        kind = type(buffers).__name__
+        raise TypeError(f"buffers must be an iterable of bytes-like objects, not {kind}") from None
+    joining = _Joining()
+    try:
+        for buffer in iterator:
+            joining.add(buffer)
+        joining.join()
+        if len(joining.views) > 1 and sum(map(len, joining.views)) <= READ_BYTES:
+            joining.join_all()
+    except BaseException:
+        for view in joining.views:
+            view.release()
+        raise
+    return joining.views
+
+
 class Sender:
     """Writes for one stream, in the order of the calls."""
 
@@ -129,11 +193,6 @@ class Sender:
         self._current: Outgoing | None = None
         self._queue: deque[Outgoing] = deque()
         self._turns = receiver.turns
-
-    @property
-    def busy(self) -> bool:
-        """Whether a write is in progress."""
-        return self._current is not None
 
     def quick(self, data: bytes | memoryview) -> int | None:
         """Offer `data` to the kernel: how many bytes it took; None: something stands in the way."""

@@ -77,13 +77,13 @@ class ShutdownReport:
     Attributes:
         finished: handlers that ended by themselves within the grace.
         cancelled: handlers that ended when they were cancelled.
-        cut: handlers that ended only when their socket was cut.
+        aborted: handlers that ended only when their connection was cut.
         deaf: names of the tasks that are running still.
     """
 
     finished: int = 0
     cancelled: int = 0
-    cut: int = 0
+    aborted: int = 0
     deaf: tuple[str, ...] = ()
 
 
@@ -186,7 +186,7 @@ class Server:
         return ShutdownReport(
             finished=fates.count(_Fate.FINISHED),
             cancelled=fates.count(_Fate.CANCELLED),
-            cut=fates.count(_Fate.CUT),
+            aborted=fates.count(_Fate.ABORTED),
             deaf=tuple(c.name for c in ending if c.fate is _Fate.DEAF),
         )
 
@@ -200,7 +200,7 @@ class Server:
         waited_for = [c.task for c in connections if c.task and c.fate is not _Fate.DEAF]
         tasks = [*self._accepting, *waited_for]
         cancelled: asyncio.CancelledError | None = None
-        steps = ((grace, _Fate.CANCELLED), (CLEANUP_SECONDS, _Fate.CUT))
+        steps = ((grace, _Fate.CANCELLED), (CLEANUP_SECONDS, _Fate.ABORTED))
         for seconds, fate in (*steps, (CLEANUP_SECONDS, _Fate.DEAF)):
             arrived = await wait_ended(tasks, seconds, patient=fate is _Fate.DEAF)
             cancelled = cancelled or arrived
@@ -279,7 +279,7 @@ class Server:
     def _report(self, connection: _Connection, error: BaseException) -> None:
         """One line for what the peer caused, a traceback for what is the handler's own."""
         peer = format_address(connection.stream.peer)
-        if _caused_from_outside(error) or connection.fate is _Fate.CUT:
+        if _caused_from_outside(error) or connection.fate is _Fate.ABORTED:
             _logger.info("connection of %s ended: %s", peer, _in_one_line(error))
         else:
             _logger.error("the handler of %s failed", peer, exc_info=error)
@@ -295,7 +295,7 @@ class _Fate(enum.IntEnum):
 
     FINISHED = 0  # nothing: it has ended by itself, or may do so
     CANCELLED = 1
-    CUT = 2
+    ABORTED = 2
     DEAF = 3  # all that can be done; it is not waited for again
 
 
@@ -321,7 +321,7 @@ class _Connection:
         self.fate = fate
         if fate is _Fate.CANCELLED:
             self.task.cancel("the server is closing")
-        elif fate is _Fate.CUT:
+        elif fate is _Fate.ABORTED:
             self.stream.abort()
         else:
             _logger.error("handler %s is still running after the server was closed", self.name)
@@ -378,6 +378,7 @@ def serve_tcp(
 
     Raises:
         OSError: the address can't be listened on. Nothing is left open.
+        ConnectFailed: the name does not resolve; it is an OSError as well.
         DeadlineExceeded: the name took longer to look up than ``timeouts.resolve``.
         TypeError, ValueError: at the call, before any I/O.
 

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 import warnings
+from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Self
 
 from netio._arguments import check_count, check_separators, readable_view, writable_view
@@ -18,7 +19,7 @@ from netio._defaults import DEFAULT, OPERATIONS_PER_TURN, READ_BYTES, DefaultTyp
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._limits import Deadline, Timeouts, check_timeout, check_timeouts
 from netio._receiving import Receiver
-from netio._sending import Sender
+from netio._sending import Sender, few_views
 
 if TYPE_CHECKING:
     import socket as sockets
@@ -378,20 +379,13 @@ class Stream:
         Cancellation: as for `write`.
         """
         check_timeout(timeout)
-        views = [readable_view(buffer, "buffers") for buffer in buffers]
-        try:
-            total = sum(map(len, views))
-            if total > READ_BYTES:
-                await self._sender.write("write_many", [v for v in views if len(v)], total, timeout)
-                return
-            joined = b"".join(views)
-        finally:  # also while an error with this frame is alive
-            for view in views:
-                view.release()
-        # Joining this little costs less than the kernel's work on a list.
-        done = self._sender.quick(joined)
+        views = few_views(buffers)
+        total = sum(map(len, views))
+        done = self._sender.quick(views[0]) if len(views) == 1 else None
         if done is None or done < total:
-            await self._sender.write("write_many", [memoryview(joined)], total, timeout, done=done)
+            await self._sender.write("write_many", views, total, timeout, done=done)
+        else:
+            views[0].release()
 
     async def write_eof(self, *, timeout: Timeout = DEFAULT) -> None:
         """Tell the peer that no more bytes follow; reading goes on. May be repeated.
@@ -421,15 +415,24 @@ class Stream:
         over plain TCP a goodbye does not wait.
 
         Raises: nothing for what a peer does. The stream is closed in any case; nothing is kept.
+            RuntimeError: the stream belongs to another event loop. Nothing changes.
 
         Cancellation: the socket is released before this returns, whatever happens (law 23).
         """
         check_timeout(timeout)
+        self._check_loop("aclose")
         self._end()
         self._channel.close()
+        if self._channel.loop.is_running():
+            await self._receiver.turns.pay()
 
     def abort(self) -> None:
-        """Cut the connection at once: over TCP the peer sees a reset. May be repeated."""
+        """Cut the connection at once: over TCP the peer sees a reset. May be repeated.
+
+        Raises:
+            RuntimeError: the stream belongs to another event loop. Nothing changes.
+        """
+        self._check_loop("abort")
         self._end()
         self._channel.abort()
 
@@ -437,13 +440,15 @@ class Stream:
         """Give the non-blocking socket to other code; the stream is closed without closing it.
 
         Raises:
-            StreamBusy: bytes are buffered (read them first: `buffered` says how many), or a write
-                is in progress. Nothing changes.
+            StreamBusy: bytes are buffered; read them first (`buffered` says how many). Nothing
+                changes.
             StreamClosed: it was closed before.
             TypeError: the stream does not stand on a socket.
+            RuntimeError: the stream belongs to another event loop. Nothing changes.
 
-        A read that waits in another task ends with `StreamClosed`.
+        Operations that wait in other tasks end with `StreamClosed`, a write with its `done`.
         """
+        self._check_loop("detach")
         channel = self._channel
         if channel.closed:
             raise StreamClosed("detach: the stream was closed by this side")
@@ -452,10 +457,20 @@ class Stream:
         unread = self._receiver.have()
         if unread:
             raise StreamBusy(f"detach: {unread} bytes are buffered; read them first")
-        if self._sender.busy:
-            raise StreamBusy("detach: a write is in progress")
         self._end()
         return channel.detach()
+
+    def _check_loop(self, name: str) -> None:
+        """RuntimeError where the stream's own loop may be running elsewhere (law 3)."""
+        loop = self._channel.loop
+        try:
+            here = get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is loop or loop.is_closed():
+            return
+        if here is not None or loop.is_running():
+            raise RuntimeError(f"{name}: the stream belongs to another event loop")
 
     def _end(self) -> None:
         """Nothing is buffered from here on, so that no read finds anything."""
@@ -525,6 +540,7 @@ class Stream:
         self._set_deadline("write_deadline", deadline)
 
     def _set_deadline(self, name: str, deadline: Deadline | None) -> None:
+        self._check_loop(name)
         if deadline is None:
             self._deadlines.pop(name, None)
         elif isinstance(deadline, Deadline):

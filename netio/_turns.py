@@ -38,7 +38,7 @@ class Turns:
         await asyncio.sleep(0)
 
     async def pay(self) -> None:
-        """An operation was refused: a run of these leaves turns to the loop as any other."""
+        """An operation ends without having waited, one that did not get as far, too."""
         self.charge(0)
         if self.credit <= 0:
             await self.give()

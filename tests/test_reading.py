@@ -168,6 +168,29 @@ async def test_a_record_longer_than_the_limit_discards_nothing(pair: Pair) -> No
     assert await near.read_exactly(4) == b"rest"
 
 
+async def test_a_last_line_as_long_as_the_limit_is_not_too_long(pair: Pair) -> None:
+    near, far = pair
+    reading = asyncio.create_task(near.read_line(limit=3))
+    await far.write(b"abc")
+    await ticks(3)
+    assert not reading.done()  # a newline would make it too long, and the end would not
+    await far.write_eof()
+    assert await reading == b"abc"
+    assert await near.read_line(limit=3) == b""
+
+
+async def test_a_line_is_too_long_with_its_newline(pair: Pair) -> None:
+    near, far = pair
+    await far.write(b"abc\nabcd")
+    await far.write_eof()
+    with pytest.raises(netio.LimitExceeded):
+        await near.read_line(limit=3)
+    assert await near.read_line(limit=4) == b"abc\n"
+    with pytest.raises(netio.LimitExceeded):
+        await near.read_line(limit=3)
+    assert await near.read_line(limit=4) == b"abcd"
+
+
 async def test_more_than_read_all_may_hold_discards_nothing(pair: Pair) -> None:
     near, far = pair
     await far.write(b"0123456789")

@@ -244,8 +244,10 @@ async def test_a_name_that_does_not_resolve_is_an_error_that_names_it(
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(socket.gaierror, match=r"nowhere\.example"):
+    with pytest.raises(netio.ConnectFailed, match=r"listen on nowhere\.example") as caught:
         await netio.serve_tcp(echo, "nowhere.example", 80)
+    [error] = caught.value.attempts
+    assert isinstance(error, socket.gaierror)
 
 
 @pytest.mark.parametrize("listening", [False, True])

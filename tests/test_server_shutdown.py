@@ -194,7 +194,7 @@ async def test_a_grace_without_end_waits_without_end() -> None:
 async def test_a_handler_that_swallows_its_cancel_loses_its_stream(caplog: Log) -> None:
     caplog.set_level(logging.INFO, "netio")
     async with handlers("swallowing") as h:
-        assert await h.server.aclose(grace=1) == Report(cut=1)
+        assert await h.server.aclose(grace=1) == Report(aborted=1)
         assert now() == 3.0
         assert h.cancels == 1
     [record] = caplog.records
@@ -206,7 +206,7 @@ async def test_a_handler_that_ignores_everything_is_named_and_left(caplog: Log) 
     async with handlers("deaf", "quick") as h:
         report = await h.server.aclose(grace=1)
         assert now() == 5.0
-        assert (report.finished, report.cancelled, report.cut) == (0, 1, 0)
+        assert (report.finished, report.cancelled, report.aborted) == (0, 1, 0)
         [name] = report.deaf
         assert "10.0.0.99" in name
         assert name in caplog.text
@@ -251,7 +251,7 @@ async def test_closing_may_be_repeated() -> None:
 async def test_calls_at_the_same_time_wait_for_the_same_end_and_cancel_once() -> None:
     async with handlers("swallowing") as h:
         reports = await asyncio.gather(*(h.server.aclose(grace=1) for _ in range(3)))
-        assert reports == [Report(cut=1)] * 3
+        assert reports == [Report(aborted=1)] * 3
         assert h.cancels == 1
         assert now() == 3.0
 

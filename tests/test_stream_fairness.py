@@ -108,6 +108,7 @@ FAILING: dict[str, Call] = {
     "closed read_exactly": lambda s: s.read_exactly(9),
     "closed read_line": lambda s: s.read_line(),
     "closed read_into": lambda s: s.read_into(bytearray(9)),
+    "closed aclose": lambda s: s.aclose(),
     "busy": lambda s: s.read_some(),
 }
 

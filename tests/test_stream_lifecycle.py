@@ -368,14 +368,47 @@ async def test_a_stream_that_holds_bytes_is_not_detached(kind: str, n: int, into
         assert answer == (n if into else b"abc" + b"x" * (n - 3))
 
 
-async def test_a_stream_that_writes_is_not_detached() -> None:
+async def test_detaching_wakes_the_writes_that_wait_and_tells_what_was_sent() -> None:
     async with a_pair("unix", small=True) as (near, far):
-        writing = asyncio.create_task(near.write(b"x" * 100_000))
+        writing = asyncio.create_task(outcome_of(near.write(b"x" * 100_000)))
+        queueing = asyncio.create_task(outcome_of(near.write(b"y")))
         await ticks(2)
-        with pytest.raises(netio.StreamBusy, match="write is in progress"):
-            near.detach()
-        assert await far.read_exactly(100_000) == b"x" * 100_000
-        await writing
+        with near.detach():
+            errors = [await writing, await queueing]
+        assert [type(error) for error in errors] == [netio.StreamClosed] * 2  # law 34
+        assert await read_rest(far) == b"x" * errors[0].done
+        assert errors[1].done == 0
+
+
+@pytest.mark.parametrize("end", ["aclose", "abort"])
+async def test_a_large_read_that_is_ended_as_it_is_satisfied_gives_no_wrong_bytes(
+    pair: Pair, end: str
+) -> None:
+    """What was buffered is gone then, though more than was asked for may have come since."""
+    near, far = pair
+    sent = bytes(range(256)) * 300
+    hand = Hand(near, far)
+    await far.write(sent[:100])
+    await near.read_exactly(10)
+    reading = asyncio.create_task(outcome_of(near.read_exactly(70_000)))
+    await ticks(2)
+    hand.data(sent[100:69_000])
+    hand.data(sent[69_000:])
+    if end == "aclose":
+        await near.aclose()
+    else:
+        near.abort()
+    assert isinstance(await reading, netio.StreamClosed)
+
+
+async def test_the_error_of_a_socket_is_told_by_the_next_read_and_by_nothing_else() -> None:
+    async with a_pair("tcp") as (near, far):
+        far.abort()
+        await ticks(3)
+        with pytest.raises(ValueError, match="SO_ERROR"):
+            near.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        with pytest.raises(netio.ConnectionReset):
+            await near.read_some()
 
 
 async def test_memory_has_no_socket_to_give_or_to_show() -> None:
@@ -463,11 +496,28 @@ async def test_a_stream_takes_no_other_attributes(pair: Pair) -> None:
 
 async def test_another_loop_is_refused_before_any_io(pair: Pair, loop_factory: Any) -> None:
     near, far = pair
-    calls = [*READS[:8], *WRITES, lambda s: s.write_eof()]
+    reading = asyncio.create_task(near.read_exactly(2))
+    await ticks(2)
+    calls = [*READS[:8], *WRITES, lambda s: s.write_eof(), lambda s: s.aclose()]
+    ways = [
+        near.abort,
+        near.detach,
+        lambda: setattr(near, "deadline", None),
+        lambda: setattr(near, "read_deadline", netio.Deadline.at(0)),
+        lambda: setattr(near, "write_deadline", netio.Deadline.at(0)),
+    ]
     found: list[Any] = []
 
     async def elsewhere() -> None:
         found.extend([await outcome_of(call(near)) for call in calls])
+        act()
+
+    def act() -> None:
+        for way in ways:
+            try:
+                way()
+            except Exception as error:
+                found.append(error)
 
     loop = asyncio.get_running_loop()
     over = loop.create_future()
@@ -476,6 +526,7 @@ async def test_another_loop_is_refused_before_any_io(pair: Pair, loop_factory: A
         try:
             with asyncio.Runner(loop_factory=loop_factory) as runner:
                 runner.run(elsewhere())
+            act()  # nor where no loop runs
         finally:
             loop.call_soon_threadsafe(over.set_result, None)
 
@@ -483,10 +534,12 @@ async def test_another_loop_is_refused_before_any_io(pair: Pair, loop_factory: A
     loop.call_soon(thread.start)
     await over
     thread.join()
-    assert [type(error) for error in found] == [RuntimeError] * len(calls)  # law 3
+    assert [type(error) for error in found] == [RuntimeError] * (
+        len(calls) + 2 * len(ways)
+    )  # law 3
     assert all("another event loop" in str(error) for error in found)
     await near.write(b"ok")
     await far.write(b"ok")
-    assert [await near.read_exactly(2), await far.read_exactly(2)] == [b"ok", b"ok"]
+    assert [await reading, await far.read_exactly(2)] == [b"ok", b"ok"]
     await near.aclose()
     assert await read_rest(far) == b""

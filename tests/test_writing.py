@@ -13,6 +13,7 @@ from streams import Hand, Pair, a_pair, fill, outcome_of, read_rest, ticks
 
 import netio
 from netio._memory import MemoryChannel, memory_pair
+from netio._sending import few_views
 from netio._stream import Stream
 
 kind, pair = streams.kind, streams.pair
@@ -321,7 +322,7 @@ async def test_nothing_is_kept_of_writes_that_are_over(kind: str) -> None:
         await asyncio.gather(*whole)
         channel = near._channel
         assert (channel.writers, channel.parked, list(near._sender._queue)) == ([], [], [])
-        assert not near._sender.busy
+        assert near._sender._current is None
 
 
 # The end. -------------------------------------------------------------------------------------
@@ -459,3 +460,56 @@ async def test_a_failure_that_a_read_met_is_raised_by_writes_that_would_still_wo
             assert caught.value.done == 0
         await near.aclose()
         assert await read_rest(far) == b""
+
+
+# Many buffers. --------------------------------------------------------------------------------
+
+BUFFERS: dict[str, list[Any]] = {
+    "none": [],
+    "empty": [b"", bytearray(), b""],
+    "tiny": [b"%d," % i for i in range(20_000)],
+    "tiny and other kinds": [bytearray(b"ab"), memoryview(b"cd"), array.array("I", [1, 2])] * 3000,
+    "a head and a body": [b"head", b"x" * 10_000],
+    "large": [b"x" * 70_000, bytearray(b"y" * 70_000)],
+    "mixed": [b"a", b"x" * 70_000, b"b", b"c", bytearray(b"y" * 5000), b"", b"z" * 4096] * 5,
+}
+
+
+@pytest.mark.parametrize("buffers", BUFFERS.values(), ids=BUFFERS)
+async def test_several_buffers_arrive_as_one_in_order(pair: Pair, buffers: list[Any]) -> None:
+    near, far = pair
+    whole = b"".join(map(bytes, buffers))
+    reading = asyncio.create_task(far.read_all(limit=len(whole)))
+    await near.write_many(iter(buffers))
+    await near.write_eof()
+    assert await reading == whole
+    for buffer in buffers:
+        if isinstance(buffer, bytearray):
+            buffer.append(0)  # no view of it is left
+            del buffer[-1]
+
+
+def test_small_buffers_are_joined_and_large_ones_are_not_copied() -> None:
+    large = bytearray(70_000)
+    views = few_views([b"x"] * 100_000 + [large] + [b"y"] * 10)
+    assert [len(view) for view in views] == [65536, 100_000 - 65536, 70_000, 10]
+    assert views[2].obj is large
+    assert [len(view) for view in few_views([b"x" * 5000] * 3)] == [15_000]
+
+
+@pytest.mark.parametrize(
+    "wrong", [[bytearray(70_000), 5], [bytearray(70_000), memoryview(b"abcd")[::2]]]
+)
+async def test_a_wrong_buffer_among_good_ones_sends_nothing_and_keeps_none(wrong: Any) -> None:
+    async with a_pair("unix") as (near, _):
+        with pytest.raises((TypeError, ValueError), match="buffers"):
+            await near.write_many(wrong)
+        wrong[0].clear()  # no view of it is left
+        assert near.statistics().bytes_sent == 0
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"bytes", "text"])
+async def test_what_is_no_list_of_buffers_is_named(wrong: Any) -> None:
+    async with a_pair("unix") as (near, _):
+        with pytest.raises(TypeError, match="buffers must be"):
+            await near.write_many(wrong)
