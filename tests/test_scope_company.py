@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio
 import pytest
 from virtual import TASK_FACTORIES, run_virtual, virtual, virtual_loop
 
@@ -17,11 +18,6 @@ Main = Callable[[], Coroutine[Any, Any, None]]
 def run(request: pytest.FixtureRequest) -> Callable[[Main], None]:
     """Runs a coroutine on a virtual loop, once for each kind of task."""
     return lambda main: run_virtual(main(), task_factory=TASK_FACTORIES[request.param])
-
-
-@pytest.fixture
-def anyio() -> Any:
-    return pytest.importorskip("anyio")
 
 
 def this_task() -> "asyncio.Task[Any]":
@@ -263,7 +259,7 @@ def test_a_scope_in_code_that_runs_eagerly_does_not_touch_the_task_that_started_
 
 
 @virtual
-async def test_an_anyio_scope_around_a_scope_is_not_mistaken_for_an_expiry(anyio: Any) -> None:
+async def test_an_anyio_scope_around_a_scope_is_not_mistaken_for_an_expiry() -> None:
     reached = []
     with anyio.move_on_after(1) as outer:
         async with netio.move_on_after(5) as inner:
@@ -274,7 +270,7 @@ async def test_an_anyio_scope_around_a_scope_is_not_mistaken_for_an_expiry(anyio
 
 
 @virtual
-async def test_an_anyio_scope_in_a_scope_lets_the_expiry_through(anyio: Any) -> None:
+async def test_an_anyio_scope_in_a_scope_lets_the_expiry_through() -> None:
     with pytest.raises(netio.DeadlineExceeded):
         async with netio.timeout(1):
             with anyio.move_on_after(5) as inner:
@@ -285,9 +281,7 @@ async def test_an_anyio_scope_in_a_scope_lets_the_expiry_through(anyio: Any) -> 
 
 @pytest.mark.parametrize("netio_is_outer", [True, False])
 @virtual
-async def test_with_an_anyio_scope_the_nearer_of_two_limits_answers(
-    anyio: Any, netio_is_outer: bool
-) -> None:
+async def test_with_an_anyio_scope_the_nearer_of_two_limits_answers(netio_is_outer: bool) -> None:
     if netio_is_outer:
         async with netio.move_on_after(5) as scope:
             with anyio.move_on_after(1) as other:
@@ -304,7 +298,7 @@ async def test_with_an_anyio_scope_the_nearer_of_two_limits_answers(
 @pytest.mark.parametrize("netio_is_outer", [True, False])
 @virtual
 async def test_an_anyio_scope_that_is_due_at_the_same_moment_leaves_no_count(
-    anyio: Any, netio_is_outer: bool
+    netio_is_outer: bool,
 ) -> None:
     if netio_is_outer:
         async with netio.move_on_after(1) as scope:
@@ -323,10 +317,43 @@ async def test_an_anyio_scope_that_is_due_at_the_same_moment_leaves_no_count(
 
 
 @virtual
-async def test_a_scope_around_an_anyio_task_group_ends_its_children(anyio: Any) -> None:
+async def test_a_scope_around_an_anyio_task_group_ends_its_children() -> None:
     with pytest.raises(netio.DeadlineExceeded):
         async with netio.timeout(1):
             async with anyio.create_task_group() as group:
                 for _ in range(3):
                     group.start_soon(forever)
     assert this_task().cancelling() == 0
+
+
+async def cut_by_both(limit: Callable[[float], Any]) -> None:
+    with anyio.move_on_after(0):
+        async with limit(0):
+            await asyncio.sleep(0)
+
+
+async def cut_by_one_while_a_group_ends_for_the_other(limit: Callable[[float], Any]) -> None:
+    async def child() -> None:
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(1)
+            for _ in range(5):
+                await asyncio.sleep(0)  # by ticks: anyio keeps the loop busy, and the clock stands
+
+    with anyio.move_on_after(2):
+        async with limit(1), asyncio.TaskGroup() as group:
+            group.create_task(child())
+
+
+@pytest.mark.parametrize("body", [cut_by_both, cut_by_one_while_a_group_ends_for_the_other])
+def test_where_an_anyio_scope_mistakes_its_cut_for_another_it_does_so_with_every_limit(
+    body: Callable[[Any], Coroutine[Any, Any, None]],
+) -> None:
+    async def outcome(limit: Any) -> str:
+        task = asyncio.ensure_future(body(limit))
+        await asyncio.wait([task])
+        return "cancelled" if task.cancelled() else repr(task.exception())
+
+    outcomes = [run_virtual(outcome(limit)) for limit in (netio.timeout, asyncio.timeout)]
+    assert outcomes[0] == outcomes[1]
