@@ -4,7 +4,7 @@ A drop-in for `asyncio.timeout`, with its surface and its rules of state, and ri
 has open bugs. The race between an expiry and a cancellation from outside is decided by one rule
 (law 16), drawn in ``docs/design/scopes.md``:
 
-    at entry   remember `cancelling()`, less one if a cancel is pending and undelivered
+    at entry   remember `cancelling()`, or zero if a cancel is pending and undelivered
     at exit    take back each own cancel once; convert only if the count is not above that
 
 A scope arms one timer of the loop, in `__aenter__`, and none if it has no deadline. Entering and
@@ -418,15 +418,14 @@ def _live_scopes(scope: Scope | None) -> Iterator[Scope]:
 
 
 def _delivered_cancels(task: asyncio.Task[object]) -> int:
-    """The cancels of `task` that its code has already met, by the rule of law 16.
+    """The cancels of `task` that its code is sure to have met, by the rule of law 16.
 
     `_must_cancel` is set while a cancel waits for the next suspension; tasks in C, in Python and
-    eager ones all show it. Where it can't be read, a pending cancel counts as met: the scope may
-    then answer in place of it, as `asyncio.timeout` does. The count is zero in spite of it when
-    the cancel was taken back: before 3.13 the task gets the `CancelledError` all the same.
+    eager ones all show it, but not how many wait: then none is sure to have been met. Where it
+    can't be read, a pending cancel counts as met: the scope may then answer in place of it, as
+    `asyncio.timeout` does.
     """
-    count = task.cancelling()
-    return count - 1 if count and getattr(task, "_must_cancel", False) else count
+    return 0 if getattr(task, "_must_cancel", False) else task.cancelling()
 
 
 def _is_about_to_get_a_result(task: asyncio.Task[object]) -> bool:

@@ -113,9 +113,9 @@ class Block:
     def __post_init__(self) -> None:
         self.due = max(self.due, self.entered_at)
         self.before = list(self.ledger.standing)
-        # Python tells whether a cancel is pending, but not how many are: one is.
+        # Python tells whether a cancel is pending, but not which: all that stand may be.
         self.pending = self.ledger.pending
-        self.met = self.before[:-1] if self.pending else self.before
+        self.met = [] if self.pending else self.before
         self.step = self.ledger.step
 
     def fired(self) -> Cancel | None:

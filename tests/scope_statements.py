@@ -64,8 +64,7 @@ async def sleep(world: World, seconds: float) -> None:
 
 
 async def cancel_myself(world: World) -> None:
-    if not world.ledger.pending:
-        world.cancel_from_outside()
+    world.cancel_from_outside()
 
 
 async def raise_error(world: World) -> None:

@@ -405,6 +405,27 @@ async def test_a_cancel_pending_at_entry_that_is_taken_back_does_not_disarm_the_
     assert this_task().cancelling() == 0
 
 
+def test_cancels_pending_at_entry_that_are_taken_back_do_not_hide_the_next_one(
+    run_in_task: Callable[[Main], None],
+) -> None:
+    async def main() -> None:
+        task = this_task()
+        task.cancel()
+        task.cancel()
+        virtual_loop().call_at(1, task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            async with netio.timeout(1):
+                try:
+                    await forever()
+                except asyncio.CancelledError:
+                    task.uncancel()
+                    task.uncancel()
+                await forever()
+        assert task.cancelling() == 1
+
+    run_in_task(main)
+
+
 @virtual
 async def test_a_cancel_taken_back_before_entry_does_not_disarm_the_scope() -> None:
     # Before Python 3.13 the CancelledError comes all the same, and the count is already zero.
