@@ -1,0 +1,276 @@
+"""The tests can fail: each fault planted in a copy of netio is caught by the test named beside it.
+
+A fault is a change of the source, and so tells of code that was rewritten: a text that is no longer
+there, or there twice, is a failure too. The faults are those such a library is known to have.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+AT_ONCE = 2
+TEST_S = 10  # of a test that a fault makes hang
+RUN_S = 60  # of a run that is beyond saving
+
+Edit = tuple[str, str, str]  # file, what stands there, what stands there with the fault
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong, where, and which test says so."""
+
+    name: str
+    test: str  # file::function; its parameters are all run
+    edits: tuple[Edit, ...]
+
+
+def fault(name: str, test: str, *edits: Edit) -> Fault:
+    return Fault(name, test, edits)
+
+
+FAULTS = [
+    fault(
+        "a byte is lost on a cancel",
+        "test_stream_races.py::test_a_waiting_read_answers_by_the_table_and_loses_no_byte",
+        (
+            "_receiving.py",
+            "            self.mark(error, done=self.have())\n",
+            "            self.buffer.take(self.buffer.size // 2)\n",
+        ),
+    ),
+    fault(
+        "the payload is carried in the future",
+        "test_stream_races.py::test_a_waiting_read_answers_by_the_table_and_loses_no_byte",
+        (
+            "_receiving.py",
+            "                buffer = self.buffer\n                if buffer.size:\n",
+            "                buffer = self.buffer\n"
+            "                if self.waiting and taken >= self._wanted > 1:\n"
+            "                    self.future.set_result(chunk)\n"
+            "                    return False\n"
+            "                if buffer.size:\n",
+        ),
+        (
+            "_stream.py",
+            "                await wait\n",
+            "                buffer.append(await wait or b'')\n",
+        ),
+    ),
+    fault(
+        "each chunk renews the deadline",
+        "test_stream_limits.py::test_a_drip_does_not_renew_the_limit_of_a_read",
+        (
+            "_receiving.py",
+            "        self.bytes_received += taken\n",
+            "        self.bytes_received += taken\n"
+            "        self.deadline = self.channel.loop.time() + self._seconds\n",
+        ),
+    ),
+    fault(
+        "an own cancel is not taken back",
+        "test_scope_races.py::test_an_outside_cancel_is_still_counted_on_every_way_out",
+        ("_scopes.py", "            task.uncancel()\n", "            pass\n"),
+    ),
+    fault(
+        "an own cancel is taken back twice",
+        "test_scope_races.py::test_an_outside_cancel_is_still_counted_on_every_way_out",
+        (
+            "_scopes.py",
+            "            task.uncancel()\n",
+            "            task.uncancel()\n            task.uncancel()\n",
+        ),
+    ),
+    fault(
+        "a cancel that is pending at entry is ignored",
+        "test_scope_races.py::test_a_cancel_pending_at_entry_beats_a_scope_that_has_expired_already",
+        (
+            "_scopes.py",
+            "        self._entry_count = _delivered_cancels(task)\n",
+            "        self._entry_count = task.cancelling()\n",
+        ),
+    ),
+    fault(
+        "an inner scope answers for the outer one",
+        "test_scope_races.py::test_of_scopes_that_are_due_at_one_moment_the_outermost_answers",
+        (
+            "_scopes.py",
+            "        if task.cancelling() > self._entry_count:\n            return None",
+            "        if False:\n            return None",
+        ),
+    ),
+    fault(
+        "an expiry throws away a result that is there",
+        "test_scopes.py::test_a_result_that_came_in_the_tick_of_the_expiry_is_not_lost",
+        (
+            "_scopes.py",
+            "        elif not self._looked_again and _is_about_to_get_a_result(task):\n",
+            "        elif False:\n",
+        ),
+    ),
+    fault(
+        "the watcher is left when the descriptor is closed",
+        "test_stream_lifecycle.py::test_the_watchers_go_before_the_descriptor",
+        (
+            "_readiness.py",
+            "            self._stop_reading()\n            self._stop_writing()\n",
+            "            pass\n",
+        ),
+    ),
+    fault(
+        "nobody is woken by a close",
+        "test_stream_lifecycle.py::test_an_end_wakes_the_read_that_waits",
+        (
+            "_readiness.py",
+            "                if not self.loop.is_closed():\n                    waiter.wake()\n",
+            "",
+        ),
+    ),
+    fault(
+        "a reset is read as the end",
+        "test_reading.py::test_a_reset_comes_after_all_bytes_and_is_raised_each_time_afresh",
+        (
+            "_receiving.py",
+            "            self.fail(error)\n            self._finished = True\n",
+            "            self._finished = True\n",
+        ),
+    ),
+    fault(
+        "what the kernel took is counted one too few",
+        "test_writing.py::test_a_cut_write_says_exactly_what_the_kernel_took",
+        (
+            "_sending.py",
+            "outgoing.progress(), done=outgoing.done)",
+            "outgoing.progress(), done=outgoing.done - 1)",
+        ),
+    ),
+    fault(
+        "a stream that is out of step takes further writes",
+        "test_writing.py::test_a_single_byte_that_went_is_enough_to_be_out_of_step",
+        ("_sending.py", "            if 0 < outgoing.done < total:\n", "            if False:\n"),
+    ),
+    fault(
+        "the timer is never set again",
+        "test_stream_limits.py::test_lines_have_a_limit_each",
+        (
+            "_readiness.py",
+            "        if nearest < math.inf:\n",
+            "        if False:\n",
+        ),
+    ),
+    fault(
+        "a limit that has passed is not given a last look",
+        "test_stream_limits.py::test_zero_or_less_takes_what_the_kernel_has",
+        (
+            "_receiving.py",
+            "self._last_look() if expired else self._look()",
+            "None if expired else self._look()",
+        ),
+    ),
+    fault(
+        "hits on the buffer never leave a turn",
+        "test_stream_fairness.py::test_an_endless_run_of_operations_leaves_turns_for_others",
+        (
+            "_stream.py",
+            "            turns.credit -= 1\n            return buffer.take(n)\n",
+            "            return buffer.take(n)\n",
+        ),
+    ),
+    fault(
+        "a search begins anew with each chunk",
+        "test_buffer.py::test_a_search_goes_on_where_it_stopped",
+        ("_buffer.py", "            self._searched = stop\n", "            break\n"),
+    ),
+    fault(
+        "a second reader is let in",
+        "test_stream_bad_input.py::test_a_second_reader_is_refused_before_any_io",
+        (
+            "_receiving.py",
+            "        if self.busy:\n            raise",
+            "        if False:\n            raise",
+        ),
+    ),
+    fault(
+        "a bare socket forgets what it has consumed",
+        "test_sockets.py::test_a_cancelled_read_has_the_partial_bytes",
+        (
+            "_sockets.py",
+            "            self.mark(cancelled, done=self.done, partial=bytes(self.taken))\n",
+            "            self.mark(cancelled, done=self.done)\n",
+        ),
+    ),
+    fault(
+        "a cancelled connect leaves its socket open",
+        "test_connect_cancel.py::test_a_cancel_while_the_peer_is_silent_leaves_nothing_behind",
+        (
+            "_network.py",
+            "        except BaseException:\n            sock.close()\n",
+            "        except OSError:\n            sock.close()\n",
+        ),
+    ),
+]
+
+
+def pytest_run(package: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """Run `tests` with the netio that stands in `package`."""
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-o", f"timeout={TEST_S}", "--tb=line"]
+    command = [sys.executable, "-P", "-m", "pytest", *options, *(f"tests/{test}" for test in tests)]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+    )
+
+
+def copy_of_netio(place: Path, edits: tuple[Edit, ...] = ()) -> Path:
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "netio", place / "netio", ignore=ignore)
+    for name, old, new in edits:
+        path = place / "netio" / name
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"{name} has this {text.count(old)} times:\n{old}"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+    return place
+
+
+@pytest.fixture(scope="module")
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, loop_variant: str
+) -> "dict[str, Future[subprocess.CompletedProcess[str]]]":
+    """All the runs, some at once; each test waits for its own."""
+    if loop_variant != "stock":
+        pytest.skip("on one loop is enough")
+
+    def run(one: Fault) -> subprocess.CompletedProcess[str]:
+        return pytest_run(copy_of_netio(tmp_path_factory.mktemp("fault"), one.edits), one.test)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return {one.name: pool.submit(run, one) for one in FAULTS}
+
+
+@pytest.mark.timeout(120)  # the first one waits for all
+@pytest.mark.parametrize("planted", FAULTS, ids=lambda one: one.name)
+def test_a_planted_fault_is_caught(
+    runs: "dict[str, Future[subprocess.CompletedProcess[str]]]", planted: Fault
+) -> None:
+    done = runs[planted.name].result()
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert f"FAILED tests/{planted.test}" in done.stdout, done.stdout
+
+
+@pytest.mark.timeout(60)
+def test_without_a_fault_these_tests_pass(tmp_path: Path, loop_variant: str) -> None:
+    if loop_variant != "stock":
+        pytest.skip("on one loop is enough")
+    tests = sorted({one.test for one in FAULTS})
+    done = pytest_run(copy_of_netio(tmp_path), *tests)
+    assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
