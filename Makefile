@@ -12,7 +12,7 @@ help:
 	@echo 'make demo     run examples/demo.py; installs nothing'
 	@echo 'make test     run the tests              (ARGS="--loop=uvloop -k read" to choose)'
 	@echo 'make lint     ruff, ruff format, mypy'
-	@echo 'make bench    run the echo benchmark     (ARGS="--quick")'
+	@echo 'make bench    measure, beside others     (ARGS="--quick echo-50" to choose)'
 	@echo 'make clean    remove .venv, .venvs and caches'
 	@echo 'PYTHON=python3.13 chooses the interpreter; run make clean when you change it.'
 
@@ -51,7 +51,7 @@ lint: $(VENV)/.stamp-lint
 	done; [ -z "$$failed" ] || { echo "lint failed:$$failed" >&2; exit 1; }
 
 bench: $(VENV)/.stamp-benchmarks
-	@$(BIN)/python tests/benchmarks/echo.py $(ARGS)
+	@$(BIN)/python tests/benchmarks $(ARGS)
 
 clean:
 	@rm -rf $(VENV) .venvs .ci/logs build dist htmlcov .coverage \
