@@ -51,6 +51,10 @@ class Child:
         self._process.stdout.close()
         self._errors.close()
 
+    def pin(self, core: int) -> None:
+        """Keep the process on one of the cores that we may use: 0 is the first, -1 the last."""
+        os.sched_setaffinity(self._process.pid, {sorted(os.sched_getaffinity(0))[core]})
+
     def ask(self, request: object, seconds: float = ANSWER_SECONDS) -> dict[str, object]:
         self.tell(request)
         return self.hear(seconds)

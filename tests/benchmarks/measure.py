@@ -46,6 +46,11 @@ class Side:
         if self.workload.kind != "alone":
             port = self.load.hear()["port"]
             self.port = port if self.port is None else self.port
+        if self.workload.kind == "pour":
+            # Whether the two share a core decides what a block costs, by a factor of two, and the
+            # scheduler would choose one for some rounds and the other for the rest.
+            self.worker.pin(-1)
+            self.load.pin(0)
         if self.workload.kind == "server":
             self.connect(self.workload.connections)
 

@@ -47,7 +47,7 @@ class Workload:
     connections: int = 0
     think: float = 0.0
     size: int = 0
-    heap: Heap = "used"
+    heap: Heap = "grown"
     loops: tuple[str, ...] = ("stock", "uvloop")
 
     @property
@@ -122,14 +122,15 @@ WORKLOADS = (
         size=64 * 1024,
     ),
     Workload(
-        name="blocks-64k-grown-heap",
-        what="client that is poured into, grown heap, a block of 64 KiB",
+        name="blocks-64k-fresh-heap",
+        what="client that is poured into, fresh heap, a block of 64 KiB",
         family="blocks",
         kind="pour",
         operations=3_000,
         quick=500,
         size=64 * 1024,
-        heap="grown",
+        heap="fresh",
+        loops=("stock",),
     ),
     Workload(
         name="blocks-1m",
