@@ -19,6 +19,12 @@ from workloads import WARM_CONNECTIONS, Workload
 
 Sample = dict[str, float]
 
+# Whether a client and its peer share a core decides what an operation costs, by a factor of two,
+# and the scheduler would choose one for some rounds and the other for the rest. Two that never run
+# at the same time share one, so that a round trip has no waking of an idle core in it.
+MEASURED_CORE = -1
+LOAD_CORE = {"client": -1, "pour": 0}
+
 
 class Side:
     """One side under measurement: its process, its load if it needs one, and its samples."""
@@ -46,11 +52,9 @@ class Side:
         if self.workload.kind != "alone":
             port = self.load.hear()["port"]
             self.port = port if self.port is None else self.port
-        if self.workload.kind == "pour":
-            # Whether the two share a core decides what a block costs, by a factor of two, and the
-            # scheduler would choose one for some rounds and the other for the rest.
-            self.worker.pin(-1)
-            self.load.pin(0)
+        if self.workload.kind in LOAD_CORE:
+            self.worker.pin(MEASURED_CORE)
+            self.load.pin(LOAD_CORE[self.workload.kind])
         if self.workload.kind == "server":
             self.connect(self.workload.connections)
 
