@@ -20,11 +20,12 @@ PER = {"cpu": "CPU time", "wall": "wall time", "memory": "resident memory"}
 
 def machine() -> dict[str, object]:
     """What a figure depends on besides the code."""
+    release = platform.release().partition("-")[0]
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("uvloop", "anyio", "trio")},
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {release} {platform.machine()}",
         "processor": processor(),
         "cores": os.cpu_count(),
     }
