@@ -92,7 +92,7 @@ class Channel(Protocol):
 class SocketChannel(DescriptorReadiness):
     """A connected stream socket. From here on it belongs to the channel alone."""
 
-    __slots__ = ("_peer", "receive", "receive_into", "send", "sock")
+    __slots__ = ("_peer", "receive", "send", "sock")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, peer: Address = None
@@ -100,9 +100,8 @@ class SocketChannel(DescriptorReadiness):
         super().__init__(loop, sock.fileno())
         self.sock: socket.socket = sock
         self._peer = peer
-        # The methods of the socket themselves: a system call is one call.
+        # The methods of the socket themselves, where a call is felt.
         self.receive = sock.recv
-        self.receive_into = sock.recv_into
         self.send = sock.send
 
     @property
@@ -115,6 +114,9 @@ class SocketChannel(DescriptorReadiness):
             return None
         address: Address = self.sock.getsockname()
         return address or None
+
+    def receive_into(self, view: memoryview, /) -> int:
+        return self.sock.recv_into(view)
 
     def send_many(self, views: Sequence[memoryview], /) -> int:
         return self.sock.sendmsg(views)

@@ -191,7 +191,7 @@ class Sender:
         self._receiver = receiver  # which keeps the failure that both directions share
         self._torn: str | None = None
         self._current: Outgoing | None = None
-        self._queue: deque[Outgoing] = deque()
+        self._queue: deque[Outgoing] | None = None  # made when a write has to queue
         self._turns = receiver.turns
 
     def quick(self, data: bytes | memoryview) -> int | None:
@@ -296,8 +296,9 @@ class Sender:
     def set_standing(self, when: float) -> None:
         """The connection's own deadline was moved: writes that wait obey (law 7)."""
         self.standing = when
-        waiting = list(self._queue) if self._current is None else [self._current, *self._queue]
-        for outgoing in waiting:
+        if self._current is None:
+            return  # and so nobody queues behind it
+        for outgoing in (self._current, *(self._queue or ())):
             outgoing.move(when)
             self.channel.rearm(outgoing)
 
@@ -306,7 +307,8 @@ class Sender:
         if self._current is None:
             self._current = outgoing
             return
-        self._queue.append(outgoing)
+        queue = self._queue = self._queue or deque()
+        queue.append(outgoing)
         try:
             waited = False
             while self._current is not outgoing:
@@ -326,7 +328,7 @@ class Sender:
             if self._current is outgoing:
                 self._pass_on()
             else:
-                self._queue.remove(outgoing)
+                queue.remove(outgoing)
             raise
 
     def _pass_on(self) -> None:

@@ -242,23 +242,18 @@ class Server:
         _logger.error(text, where, error, ACCEPT_PAUSE_SECONDS, exc_info=traceback)
 
     def _start(self, channel: Channel) -> None:
-        connection = _Connection(Stream(channel, timeouts=self._timeouts, limit=self._limit))
-        self._connections[connection.stream] = connection
+        stream = Stream(channel, timeouts=self._timeouts, limit=self._limit)
+        self._connections[stream] = connection = _Connection(stream, self._connections)
         self._accepted += 1
         handling = self._handle(connection)
         try:
             task = self._loop.create_task(handling, name=connection.name)
         except BaseException:
             handling.close()
-            self._forget(connection)
+            connection.end()
             raise
         connection.task = task
-        task.add_done_callback(lambda _: self._forget(connection))
-
-    def _forget(self, connection: _Connection) -> None:
-        """The task has ended; if it was cancelled before it began, the stream is still open."""
-        self._connections.pop(connection.stream, None)
-        connection.stream.abort()
+        task.add_done_callback(connection.end)
 
     async def _handle(self, connection: _Connection) -> None:
         stream = connection.stream
@@ -305,14 +300,20 @@ class _Connection:
     `task` is None while `create_task` runs an eager one; `closes` once it has closed the server.
     """
 
-    __slots__ = ("closes", "fate", "name", "stream", "task")
+    __slots__ = ("_among", "closes", "fate", "name", "stream", "task")
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, among: dict[Stream, _Connection]) -> None:
         self.stream = stream
+        self._among = among
         self.name = f"netio {format_address(stream.peer)}"
         self.task: asyncio.Task[None] | None = None
         self.fate = _Fate.FINISHED
         self.closes = False
+
+    def end(self, _: object = None) -> None:
+        """The task has ended; if it was cancelled before it began, the stream is still open."""
+        self._among.pop(self.stream, None)
+        self.stream.abort()
 
     def press(self, fate: _Fate) -> None:
         """Do the next thing to a handler that is running still: once, however often we close."""

@@ -11,7 +11,7 @@ import functools
 import math
 import warnings
 from asyncio import get_running_loop
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from netio._arguments import check_count, check_separators, readable_view, writable_view
 from netio._channel import SocketChannel, SocketView
@@ -23,7 +23,7 @@ from netio._sending import Sender, few_views
 
 if TYPE_CHECKING:
     import socket as sockets
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from types import TracebackType
 
     from netio._arguments import Buffer
@@ -45,6 +45,9 @@ class StreamStatistics:
     bytes_received: int
     bytes_sent: int
     buffered: int
+
+
+_NO_DEADLINES: Final[Mapping[str, Deadline]] = {}
 
 
 class StreamIterator:
@@ -92,7 +95,7 @@ class Stream:
         self._timeouts = timeouts
         self._receiver = Receiver(channel, timeouts, check_count(limit, "limit", at_least=1))
         self._sender = Sender(channel, self._receiver, timeouts)
-        self._deadlines: dict[str, Deadline] = {}
+        self._deadlines = _NO_DEADLINES
 
     # Reading. What is buffered is given at once, in this room: a hit is one call, and one more to
     # take the bytes; not while a read is in progress, nor when the loop is owed a turn (law 35).
@@ -541,12 +544,10 @@ class Stream:
 
     def _set_deadline(self, name: str, deadline: Deadline | None) -> None:
         self._check_loop(name)
-        if deadline is None:
-            self._deadlines.pop(name, None)
-        elif isinstance(deadline, Deadline):
-            self._deadlines[name] = deadline
-        else:
+        if deadline is not None and not isinstance(deadline, Deadline):
             raise TypeError(f"{name} must be a netio.Deadline or None, not {deadline!r}")
+        others = {n: d for n, d in self._deadlines.items() if n != name}
+        self._deadlines = others if deadline is None else {**others, name: deadline}
         self._receiver.set_standing(self._earliest("deadline", "read_deadline"))
         self._sender.set_standing(self._earliest("deadline", "write_deadline"))
 
