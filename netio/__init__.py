@@ -21,6 +21,7 @@ from netio._errors import (
     StreamBusy,
     StreamClosed,
 )
+from netio._iterator import StreamIterator
 from netio._limits import Deadline, Timeout, Timeouts
 from netio._opening import Opening
 from netio._scopes import (
@@ -34,7 +35,7 @@ from netio._scopes import (
 )
 from netio._server import Server, ServerStatistics, ShutdownReport, serve_tcp
 from netio._sockets import read_bytes, readuntil, write_bytes
-from netio._stream import Stream, StreamIterator, StreamStatistics
+from netio._stream import Stream, StreamStatistics
 
 __all__ = [
     "DEFAULT",

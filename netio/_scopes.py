@@ -19,6 +19,7 @@ import contextlib
 import enum
 import logging
 import math
+from asyncio import current_task
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -58,31 +59,24 @@ class Scope:
         overrun: seconds between firing and leaving the block; 0.0 while it has not fired.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_by_hand",
-        "_delay",
-        "_entered_at",
-        "_entry_count",
-        "_fired_at",
-        "_handle",
-        "_looked_again",
-        "_own_cancels",
-        "_parent",
-        "_quiet",
-        "_state",
-        "_task",
-        "_when",
-        "caught",
-        "name",
-        "overrun",
-    )
+    # What most scopes never change, so that making one sets little.
+    caught: bool = False
+    overrun: float = 0.0
+    _state = _State.CREATED
+    _handle: asyncio.Handle | None = None
+    _task: asyncio.Task[object] | None = None
+    _parent: Scope | None = None
+    _by_hand = False
+    _looked_again = False
+    _own_cancels = 0
+    _entry_count = 0
+    _entered_at = 0.0
+    _fired_at = 0.0
 
     def __init__(
         self,
-        *,
-        delay: float | Deadline | None = None,
-        when: float | Deadline | None = None,
+        delay: float | Deadline | None,
+        when: float | Deadline | None,
         name: str | None,
         quiet: bool,
     ) -> None:
@@ -91,21 +85,9 @@ class Scope:
         if isinstance(delay, Deadline):
             delay, when = None, delay
         self.name: str | None = name
-        self.caught: bool = False
-        self.overrun: float = 0.0
         self._delay = None if delay is None else check_seconds(delay, "delay")
-        self._when = _point(when)  # infinity where there is no limit
+        self._when = math.inf if when is None else _point(when)  # infinity: there is no limit
         self._quiet = quiet
-        self._state = _State.CREATED
-        self._handle: asyncio.Handle | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._parent: Scope | None = None
-        self._by_hand = False
-        self._looked_again = False
-        self._own_cancels = 0
-        self._entry_count = 0
-        self._entered_at = 0.0
-        self._fired_at = 0.0
 
     def when(self) -> float | None:
         """The deadline as a `loop.time()` in seconds, or None where there is no limit.
@@ -148,7 +130,7 @@ class Scope:
             raise RuntimeError(f"cannot move the deadline of a scope that is {state}: {self!r}")
         self._when = point
         self._delay = None
-        self._arm()
+        self._arm_again()
 
     def cancel(self) -> None:
         """End the block quietly: through the loop, as an expiry would, but `expired()` is False.
@@ -158,23 +140,27 @@ class Scope:
         """
         if self._state in (_State.CREATED, _State.ACTIVE) and not self._by_hand:
             self._by_hand = True
-            self._arm()
+            self._arm_again()
 
     async def __aenter__(self) -> Self:
         if self._state is not _State.CREATED:
             raise RuntimeError(f"{self._title} has already been entered; a scope is used once")
-        task = asyncio.current_task()
+        task = current_task()
         if task is None:
             raise RuntimeError(f"{self._title} must be entered inside a task")
-        self._entered_at = task.get_loop().time()
-        if self._delay is not None:
-            self._when = self._entered_at + self._delay
         self._task = task
-        self._entry_count = _delivered_cancels(task)
-        self._parent = _nearest_live(_innermost.get())
-        self._state = _State.ACTIVE
+        loop = task.get_loop()
+        self._entered_at = now = loop.time()
+        if self._delay is not None:
+            self._when = now + self._delay
+        if task.cancelling():
+            self._entry_count = _delivered_cancels(task)
+        outer = _innermost.get()
+        if outer is not None:
+            self._parent = _nearest_live(outer)
         _innermost.set(self)
-        self._arm()
+        self._state = _State.ACTIVE
+        self._arm(task, loop, now)
         return self
 
     async def __aexit__(
@@ -186,35 +172,41 @@ class Scope:
         task = self._task
         if task is None:
             raise RuntimeError(f"{self._title} is not entered")
-        misuse = self._misuse(task)
+        # The loop is named since a forgotten generator may be closed when no loop runs any more.
+        at_home = current_task(task.get_loop()) is task
+        innermost = _innermost.get()
+        misuse = None
+        if innermost is not self or not at_home:
+            misuse = self._misuse(task, innermost, at_home)
         self._leave(task)
         if misuse is not None and exc_type is GeneratorExit and _is_destroyed(task):
             return None  # a task that was forgotten, or outlived its loop: no fault of the block
         if misuse is not None:
             raise RuntimeError(f"{self._title} was left {misuse}")
-        if _innermost.get() is self:
+        if innermost is self:
             _innermost.set(self._parent)
         return self._conclude(task, exc) if self._state is _State.EXPIRED else None
 
-    def _misuse(self, task: asyncio.Task[object]) -> str | None:
+    def _misuse(
+        self, task: asyncio.Task[object], innermost: Scope | None, at_home: bool
+    ) -> str | None:
         """Whether the block is left by another task or out of order (law 2)."""
-        # The loop is named since a forgotten generator may be closed when no loop runs any more.
-        if asyncio.current_task(task.get_loop()) is not task:
+        if not at_home:
             return "in another task than it was entered in"
         # Tasks may share a context, and then find each other's scopes there.
-        live = (scope for scope in _live_scopes(_innermost.get()) if scope._task is task)
-        inner = self if _innermost.get() is self else next(live, None)
+        inner = next((scope for scope in _live_scopes(innermost) if scope._task is task), None)
         if inner is self:
             return None
-        innermost = inner._title if inner is not None else "no scope"
-        return f"out of order: {innermost} is the innermost one here (a yield inside a scope?)"
+        title = inner._title if inner is not None else "no scope"
+        return f"out of order: {title} is the innermost one here (a yield inside a scope?)"
 
     def _leave(self, task: asyncio.Task[object]) -> None:
         """Drop the timer and take back each own cancel once, on every way out (law 17)."""
         self._disarm()
         self._task = None
         # A chain of tasks, each started in a scope of the one before, must not keep them all.
-        self._parent = _nearest_live(self._parent)
+        if self._parent is not None:
+            self._parent = _nearest_live(self._parent)
         if self._state is not _State.EXPIRING:
             self._state = _State.FINISHED
             return
@@ -261,18 +253,21 @@ class Scope:
             **{"operation": self._title, **marks},
         )
 
-    def _arm(self) -> None:
+    def _arm(self, task: asyncio.Task[object], loop: asyncio.AbstractEventLoop, now: float) -> None:
         """One timer for the present deadline; what is due already fires at the next suspension."""
+        if self._by_hand or self._when <= now:
+            self._handle = loop.call_soon(self._fire, task)
+        elif self._when < math.inf:
+            self._handle = loop.call_at(self._when, self._fire, task)
+
+    def _arm_again(self) -> None:
+        """As `_arm`, for a deadline that was moved, or a `cancel`; nothing before entering."""
         self._disarm()
         self._looked_again = False
         task = self._task
-        if task is None or (self._when == math.inf and not self._by_hand):
-            return
-        loop = task.get_loop()
-        if self._by_hand or self._when <= loop.time():
-            self._handle = loop.call_soon(self._fire, task)
-        else:
-            self._handle = loop.call_at(self._when, self._fire, task)
+        if task is not None:
+            loop = task.get_loop()
+            self._arm(task, loop, loop.time())
 
     def _disarm(self) -> None:
         if self._handle is not None:
@@ -348,7 +343,7 @@ def timeout(delay: float | Deadline | None, *, name: str | None = None) -> Scope
     Cancellation: a cancel from outside always stays a ``CancelledError``, in every order with the
     expiry; `Task.cancelling()` is left as it was.
     """
-    return Scope(delay=delay, name=name, quiet=False)
+    return Scope(delay, None, name, False)
 
 
 def timeout_at(when: float | Deadline | None, *, name: str | None = None) -> Scope:
@@ -358,7 +353,7 @@ def timeout_at(when: float | Deadline | None, *, name: str | None = None) -> Sco
     in the past fires at the first suspension. All else, errors and cancellation included, is as
     in `timeout`.
     """
-    return Scope(when=when, name=name, quiet=False)
+    return Scope(None, when, name, False)
 
 
 def move_on_after(delay: float | Deadline | None, *, name: str | None = None) -> Scope:
@@ -367,7 +362,7 @@ def move_on_after(delay: float | Deadline | None, *, name: str | None = None) ->
     As `timeout`, but its own expiry raises nothing: the program goes on after the block, and
     `Scope.caught` says whether the block was cut. None or infinity mean no limit.
     """
-    return Scope(delay=delay, name=name, quiet=True)
+    return Scope(delay, None, name, True)
 
 
 def move_on_at(when: float | Deadline | None, *, name: str | None = None) -> Scope:
@@ -376,7 +371,7 @@ def move_on_at(when: float | Deadline | None, *, name: str | None = None) -> Sco
     `when` is a `loop.time()` in seconds or a `Deadline`; None or infinity mean no limit. All else
     is as in `move_on_after`.
     """
-    return Scope(when=when, name=name, quiet=True)
+    return Scope(None, when, name, True)
 
 
 def current_deadline() -> float:
@@ -441,7 +436,7 @@ def _is_about_to_be_cancelled(task: asyncio.Task[object]) -> bool:
 def _is_destroyed(task: asyncio.Task[object]) -> bool:
     """Whether the coroutine of `task` is being closed: it runs, and the task does not."""
     running = getattr(task.get_coro(), "cr_running", False)
-    return running and asyncio.current_task(task.get_loop()) is not task
+    return running and current_task(task.get_loop()) is not task
 
 
 def _only_cancellation(exc: BaseException) -> bool:

@@ -17,13 +17,14 @@ from netio._arguments import check_count, check_separators, readable_view, writa
 from netio._channel import SocketChannel, SocketView
 from netio._defaults import DEFAULT, OPERATIONS_PER_TURN, READ_BYTES, DefaultType
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
+from netio._iterator import StreamIterator
 from netio._limits import Deadline, Timeouts, check_timeout, check_timeouts
 from netio._receiving import Receiver
 from netio._sending import Sender, few_views
 
 if TYPE_CHECKING:
     import socket as sockets
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from netio._arguments import Buffer
@@ -48,28 +49,6 @@ class StreamStatistics:
 
 
 _NO_DEADLINES: Final[Mapping[str, Deadline]] = {}
-
-
-class StreamIterator:
-    """Reads again and again until a read returns ``b""``: what `lines` and `chunks` return.
-
-    A class, not an async generator: it holds nothing open, and can be left at any point.
-    """
-
-    __slots__ = ("_keep", "_read")
-
-    def __init__(self, read: Callable[[], Awaitable[bytes]], *, keep: bool = True) -> None:
-        self._read = read
-        self._keep = keep
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        data = await self._read()
-        if not data:
-            raise StopAsyncIteration
-        return data if self._keep else data.removesuffix(b"\n")
 
 
 class Stream:
@@ -217,10 +196,16 @@ class Stream:
         if limit is DEFAULT:
             limit = receiver.limit
             buffer = receiver.buffer
-            start = buffer.start
-            end = buffer.data.find(b"\n", start, start + limit) + 1
-            if end and not receiver.busy and receiver.turns.credit > 0:
-                receiver.turns.credit -= 1
+            data, start = buffer.data, buffer.start
+            end = data.find(b"\n", start, start + limit) + 1
+            turns = receiver.turns
+            if end and not receiver.busy and turns.credit > 0:
+                turns.credit -= 1
+                rest = buffer.size - end + start
+                if rest and data.__class__ is bytes:
+                    buffer.start = end
+                    buffer.size = rest
+                    return data[start:end] if keep else data[start : end - 1]
                 line = buffer.take(end - start)
                 return line if keep else line[:-1]
         else:

@@ -13,7 +13,7 @@ LAYERS = {
     0: "_errors _defaults _arguments",
     1: "_readiness _scopes _limits _tasks _turns",
     2: "_channel _memory _buffer",
-    3: "_stream _receiving _sending _sockets",
+    3: "_stream _receiving _sending _iterator _sockets",
     4: "_resolve _network _connect _server _opening",
     6: "__init__",
 }
