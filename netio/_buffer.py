@@ -132,13 +132,16 @@ class Gathering:
 
     def finish(self, buffer: ReceiveBuffer, n: int) -> bytes:
         """The first `n` bytes of `buffer` and the pieces; what is left over goes to `buffer`."""
+        pieces = self._pieces
+        if len(pieces) == 1 and len(pieces[0]) == n and not buffer and isinstance(pieces[0], bytes):
+            return pieces[0]  # as the kernel gave it, without a copy
         surplus = len(buffer) + self.size - n
         rest = b""
         if surplus:
-            last = self._pieces[-1]
+            last = pieces[-1]
             cut = len(last) - surplus
-            rest, self._pieces[-1] = bytes(last[cut:]), last[:cut]
-        whole = b"".join((buffer.take(len(buffer)), *self._pieces))
+            rest, pieces[-1] = bytes(last[cut:]), last[:cut]
+        whole = b"".join((buffer.take(len(buffer)), *pieces))
         if rest:
             buffer.append(rest)
         return whole

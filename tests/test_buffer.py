@@ -325,3 +325,19 @@ def test_many_short_records_don_t_make_each_search_go_through_all_that_is_held()
         assert search.find(buffer)
         buffer.start += search.end
     assert data.looked_at < 10_000 * 2 * 300
+
+
+def test_a_block_that_comes_in_one_piece_is_not_copied() -> None:
+    piece = b"x" * 65536
+    gathering = Gathering()
+    gathering.receive(Script(piece), 65536)
+    assert gathering.finish(ReceiveBuffer(), 65536) is piece
+
+
+def test_a_piece_of_that_size_behind_what_was_buffered_is_cut() -> None:
+    buffer = ReceiveBuffer()
+    buffer.append(b"y" * 60_000)
+    gathering = Gathering()
+    gathering.receive(Script(b"x" * 65536), 65536 - 60_000)
+    assert gathering.finish(buffer, 65536) == b"y" * 60_000 + b"x" * 5536
+    assert buffer.peek() == b"x" * 60_000
