@@ -1,8 +1,9 @@
 """The errors of netio: one class per cause, each with what a program needs to act on it.
 
-Every class is also the standard error that code already catches: `DeadlineExceeded` is a
-`TimeoutError`, `ConnectionReset` a `ConnectionResetError`, `IncompleteRead` an
-`asyncio.IncompleteReadError`. All of them survive pickling; what cannot travel (a scope) is
+What the network causes is also the standard error that code already catches: `DeadlineExceeded` is
+a `TimeoutError`, `ConnectionReset` a `ConnectionResetError`, `IncompleteRead` an
+`asyncio.IncompleteReadError`. (`StreamClosed` and `StreamBusy` are mistakes of the program, and
+netio's only.) All of them survive pickling; what cannot travel (a scope) is
 replaced by its name.
 """
 
@@ -74,8 +75,8 @@ class DeadlineExceeded(NetioError, TimeoutError):
             connection's defaults), ``"connect"``, ``"resolve"``, ``"attempt"``, ``"deadline"``
             (a `Deadline`, of the call or of the stream) or ``"scope"``.
         operation: what was under way, for instance ``"read_exactly(16)"``.
-        seconds: the length of the limit in seconds, counted from the start of the operation;
-            None where that is not known.
+        seconds: the length of the limit in seconds, counted from the start of the operation; 0.0
+            where it had passed before. (None only in an error that was made by hand.)
         elapsed: seconds from the start of the operation to this error.
         peer: the address of the other side, or None.
         done: bytes that were there (a read; they are kept and readable) or that the kernel took
@@ -221,11 +222,13 @@ class StreamClosed(NetioError):
     """The stream, or the direction asked for, was closed by this side.
 
     Attributes:
+        peer: the address of the stream's other side, or None.
         done: bytes that the kernel had taken of a write that was under way.
     """
 
-    def __init__(self, message: str = "", *, done: int = 0) -> None:
+    def __init__(self, message: str = "", *, peer: Address = None, done: int = 0) -> None:
         super().__init__(message)
+        self.peer: Address = peer
         self.done: int = done
 
 

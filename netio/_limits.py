@@ -14,7 +14,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Final, SupportsFloat
 
 from netio._defaults import DEFAULT, Default, DefaultType
-from netio._errors import Address, DeadlineExceeded, format_address, format_seconds
+from netio._errors import Address, DeadlineExceeded, StreamClosed, format_address, format_seconds
 from netio._readiness import Waiter
 
 if TYPE_CHECKING:
@@ -304,9 +304,9 @@ class Operation(Waiter):
             length = format_seconds(seconds)
             reached = f"{_LIMIT_WORDS[kind]} ({length}) was reached after {elapsed:.3f} s"
         elif seconds:
-            reached = f"the deadline, {seconds:.3f} s after it began, was reached"
+            reached = f"the deadline was reached {seconds:.3f} s after the call began"
         else:
-            reached = "the deadline had passed before it began"
+            reached = "the deadline had passed before the call began"
         return DeadlineExceeded(
             f"{self}: {reached}; {progress}",
             limit=kind,
@@ -318,6 +318,11 @@ class Operation(Waiter):
             expected=self.expected,
             attempts=attempts,
         )
+
+    def closed(self, progress: str = "", *, done: int = 0) -> StreamClosed:
+        """The error that says that this side has ended the stream."""
+        what = f"{self}: the stream was closed or detached by this side{progress}"
+        return StreamClosed(what, peer=self.peer, done=done)
 
     def mark(
         self,

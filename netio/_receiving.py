@@ -26,7 +26,6 @@ from netio._errors import (
     LimitExceeded,
     NetioError,
     StreamBusy,
-    StreamClosed,
     connection_lost,
 )
 from netio._limits import HUGE_SECONDS, Operation, Timeouts
@@ -136,7 +135,8 @@ class Receiver(Operation):
             taken = self.buffer.take(search.end)
             return taken if keep else taken[: -search.length]
         if complete:
-            raise self._over(limit)
+            more = "more than" if last_may_lack_it else "no separator within"
+            raise self._over(limit, more)
         if not last_may_lack_it:
             raise self.incomplete()
         return self.buffer.take(self.buffer.size)
@@ -147,7 +147,7 @@ class Receiver(Operation):
         if not await self.fill("read_all", limit + 1, timeout, large=gathering):
             return gathering.finish(self.buffer, self.buffer.size + gathering.size)
         self._give_back(gathering)
-        raise self._over(limit)
+        raise self._over(limit, "more than")
 
     def set_standing(self, when: float) -> None:
         """The connection's own deadline was moved: a read that waits obeys (law 7)."""
@@ -168,12 +168,12 @@ class Receiver(Operation):
         if get_running_loop() is not channel.loop:
             raise RuntimeError(f"{name}: the stream belongs to another event loop")
         if self.busy:
-            raise StreamBusy(f"{name}: {self} is still waiting; a stream has one reader")
+            raise StreamBusy(f"{name}: {self} of another task still waits; a stream has one reader")
         self.name = name
         self.size = size
         self.expected = expected
         if channel.closed:
-            raise StreamClosed(f"{self}: the stream was closed by this side")
+            raise self.closed()
         self._wanted = wanted
         now = channel.loop.time()
         if timeout.__class__ is float or (
@@ -338,7 +338,7 @@ class Receiver(Operation):
     def _conclusion(self) -> bool | None:
         """True: there; False: the end came first; None: not over. Raises what was met instead."""
         if self.channel.closed:  # first: what was buffered is gone, and the rest is not the whole
-            raise StreamClosed(f"{self}: the stream was closed by this side")
+            raise self.closed()
         if self._satisfied():
             return True
         if not self._finished:
@@ -373,11 +373,10 @@ class Receiver(Operation):
             expected=self.expected,
         )
 
-    def _over(self, limit: int) -> LimitExceeded:
+    def _over(self, limit: int, how: str) -> LimitExceeded:
         self.turns.charge(limit)  # for the search
         return LimitExceeded(
-            f"{self}: more than the limit of {limit} bytes; nothing was discarded, "
-            f"{self._progress()}",
+            f"{self}: {how} the limit of {limit} bytes; nothing was discarded, {self._progress()}",
             limit=limit,
             consumed=self.have(),
         )

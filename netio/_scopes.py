@@ -316,7 +316,8 @@ class Scope:
 
     def __repr__(self) -> str:
         info = "" if self.name is None else f" {self.name}"
-        info += f" [{self._state.value}]"
+        fired = self._state in (_State.EXPIRING, _State.EXPIRED)
+        info += " [cancelled]" if fired and self._by_hand else f" [{self._state.value}]"
         if self._state is _State.CREATED and self._delay is not None:
             info += f" delay={self._delay:.3f}"
         elif self._when < math.inf:

@@ -323,7 +323,7 @@ class Sender:
                     raise outgoing.exceeded(now, "it was still waiting for an earlier write")
                 waited = not expired
                 if self.channel.closed:
-                    raise StreamClosed(f"{outgoing}: the stream was closed by this side")
+                    raise outgoing.closed()
         except BaseException:
             if self._current is outgoing:
                 self._pass_on()
@@ -360,8 +360,8 @@ class Sender:
             if outgoing.done == outgoing.total:
                 return
             if channel.closed:
-                what = f"{outgoing}: the stream was closed; {outgoing.progress()}"
-                raise StreamClosed(what, done=outgoing.done)
+                taken = f"; the kernel took {outgoing.done} of {outgoing.total} bytes"
+                raise outgoing.closed(taken, done=outgoing.done)
             if outgoing.error is not None:
                 raise self._lost(outgoing, outgoing.error)
 
@@ -378,9 +378,10 @@ class Sender:
         if get_running_loop() is not self.channel.loop:
             raise RuntimeError(f"{outgoing.name}: the stream belongs to another event loop")
         if self.channel.closed:
-            raise StreamClosed(f"{outgoing}: the stream was closed by this side")
+            raise outgoing.closed()
         if self.ended:
-            raise StreamClosed(f"{outgoing}: write_eof has closed this direction")
+            what = f"{outgoing}: write_eof has closed this direction"
+            raise StreamClosed(what, peer=outgoing.peer)
         if self._receiver.failure is not None:
             raise self._lost(outgoing, self._receiver.failure)
         if self._torn is not None:

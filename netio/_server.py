@@ -274,7 +274,7 @@ class Server:
     def _report(self, connection: _Connection, error: BaseException) -> None:
         """One line for what the peer caused, a traceback for what is the handler's own."""
         peer = format_address(connection.stream.peer)
-        if _caused_from_outside(error) or connection.fate is _Fate.ABORTED:
+        if _caused_from_outside(error, connection.stream.peer) or connection.fate is _Fate.ABORTED:
             _logger.info("connection of %s ended: %s", peer, _in_one_line(error))
         else:
             _logger.error("the handler of %s failed", peer, exc_info=error)
@@ -328,15 +328,18 @@ class _Connection:
             _logger.error("handler %s is still running after the server was closed", self.name)
 
 
-def _caused_from_outside(error: BaseException) -> bool:
-    """Whether the peer or the network caused it: nothing that an attacker could fill a log with.
+def _caused_from_outside(error: BaseException, peer: Address) -> bool:
+    """Whether a peer or the network caused it: nothing that an attacker could fill a log with.
 
     Plain errors of time and of connections count too: a handler that puts `asyncio.timeout` around
-    its reads must not give each silent peer a traceback.
+    its reads must not give each silent peer a traceback. And so does the end of another stream
+    than the handler's own, to which it has passed something on.
     """
     if isinstance(error, BaseExceptionGroup):
-        return all(map(_caused_from_outside, error.exceptions))
-    if isinstance(error, (StreamBusy, StreamClosed)):
+        return all(_caused_from_outside(one, peer) for one in error.exceptions)
+    if isinstance(error, StreamClosed):
+        return error.peer != peer
+    if isinstance(error, StreamBusy):
         return False
     return isinstance(error, (NetioError, TimeoutError, ConnectionError))
 

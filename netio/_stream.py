@@ -439,7 +439,7 @@ class Stream:
         self._check_loop("detach")
         channel = self._channel
         if channel.closed:
-            raise StreamClosed("detach: the stream was closed by this side")
+            raise StreamClosed("detach: the stream was closed by this side", peer=self.peer)
         if not isinstance(channel, SocketChannel):
             raise TypeError("detach: this stream does not stand on a socket")
         unread = self._receiver.have()

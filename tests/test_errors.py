@@ -260,5 +260,5 @@ async def test_messages_say_what_happened_to_whom_and_what_is_left() -> None:
     )
     await near.aclose()
     assert await message(near.read_line()) == (
-        "read_line from an unnamed peer: the stream was closed by this side"
+        "read_line from an unnamed peer: the stream was closed or detached by this side"
     )

@@ -209,7 +209,7 @@ def test_the_client_says_in_one_line_which_limit_fired(silent_port: int) -> None
     client = example("echo_client.py", "--port", str(silent_port), "--timeout", "0.2")
     line = readable_line(client)
     assert f"read_until from 127.0.0.1:{silent_port}" in line
-    assert "the deadline, 0.200 s after it began" in line
+    assert "the deadline was reached 0.200 s after the call began" in line
 
 
 def test_the_client_says_in_one_line_that_an_argument_is_wrong() -> None:

@@ -413,6 +413,31 @@ async def test_the_port_of_a_server_is_that_of_its_first_address() -> None:
         assert server.port == server.addresses[0][1]
 
 
+async def test_a_stream_of_another_handler_that_has_ended_gives_no_traceback(caplog: Log) -> None:
+    """A chat: who passes something on must not fill the log when the other one has left."""
+    streams: list[netio.Stream] = []
+
+    async def handler(stream: netio.Stream) -> None:
+        streams.append(stream)
+        if len(streams) == 1:
+            await stream.read_some()
+            return
+        await until(lambda: streams[0].closed)
+        await streams[0].write(b"hello")
+
+    caplog.set_level(logging.INFO, "netio")
+    async with serving(handler) as server:
+        first = await netio.connect_tcp("127.0.0.1", server.port)
+        await until(lambda: len(streams) == 1)
+        async with netio.connect_tcp("127.0.0.1", server.port) as second:
+            await until(lambda: len(streams) == 2)
+            await first.aclose()
+            assert await second.read_some() == b""
+    [record] = caplog.records
+    assert (record.levelno, record.exc_info) == (logging.INFO, None)
+    assert "StreamClosed" in record.getMessage()
+
+
 async def test_a_mistake_of_the_handler_is_no_fault_of_the_peer(caplog: Log) -> None:
     async def handler(stream: netio.Stream) -> None:
         await stream.aclose()
