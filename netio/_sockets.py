@@ -232,7 +232,7 @@ class _Call(Operation):
     async def _step_until_done(self, readiness: DescriptorReadiness, turns: Turns) -> None:
         loop = readiness.loop
         wait = readiness.wait_readable if self.direction == "read" else readiness.wait_writable
-        waited = False
+        in_vain = 0  # so often in a row nothing was moved
         while True:
             expired = self.deadline <= loop.time()
             before = self.done
@@ -243,14 +243,15 @@ class _Call(Operation):
                 turns.charge(self.done - before)
             if expired:
                 raise self._expired(loop.time())
-            if waited and self.done == before:
-                # Ready, and yet it would block: out-of-band data on a Unix socket does that for
-                # good. Look again in a while, and don't spin.
+            in_vain = in_vain + 1 if self.done == before else 0
+            if in_vain > 1:
+                # Ready, and yet it would block, and not only since the loop has looked before the
+                # last bytes were taken: out-of-band data on a Unix socket does that for good. Look
+                # again in a while, and don't spin.
                 await asyncio.sleep(TIMER_STEP_SECONDS)
             await wait(self)
             await self.let_scopes_answer(loop)
             turns.renew()
-            waited = True
 
     def _expired(self, now: float) -> DeadlineExceeded:
         error = self.exceeded(now, self._progress(), done=self.done)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from raw_sockets import READS, deliver, fill, reset
 from streams import outcome_of, ticks
+from virtual import virtual, virtual_loop
 
 import netio
 from netio import _sockets
@@ -228,3 +229,19 @@ async def test_a_write_that_is_cut_in_any_order_says_what_the_kernel_took(
         assert type(outcome) is asyncio.CancelledError
     else:
         assert (outcome.limit == "scope") == ("s" in order)
+
+
+@virtual
+@pytest.mark.parametrize("kind", READS)
+async def test_a_read_in_pieces_does_not_rest_between_them(kind: str) -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    with near, far:
+        task = asyncio.create_task(READS[kind](near))
+        for _ in range(99):
+            await ticks(5)
+            far.send(b"x")
+        await ticks(5)
+        far.send(b"\n")
+        assert await task == 99 * b"x" + b"\n"
+        assert virtual_loop().time() == 0.0
