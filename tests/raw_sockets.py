@@ -8,9 +8,13 @@ import socket
 import ssl
 import termios
 from collections.abc import Callable, Coroutine, Iterator
+from types import ModuleType
 from typing import Any
 
+import pytest
+
 import netio
+from netio._readiness import DescriptorReadiness
 
 READS: dict[str, Callable[..., Coroutine[Any, Any, bytes]]] = {
     "read_bytes": lambda sock, **options: netio.read_bytes(sock, 100, **options),
@@ -32,9 +36,19 @@ def deliver(far: socket.socket, near: socket.socket, data: bytes) -> None:
         pass
 
 
+def what_is_in(sock: socket.socket) -> bytes:
+    """All that is in the kernel, up to an end or a failure; it is taken out."""
+    found = b""
+    with contextlib.suppress(BlockingIOError, ConnectionError):
+        while chunk := sock.recv(1 << 20):
+            found += chunk
+    return found
+
+
 def reset(far: socket.socket, near: socket.socket) -> None:
     """Cut the connection, and have `near` know when this returns."""
-    near.send(b"!")  # a Unix socket resets when it is closed over bytes that were not read
+    with contextlib.suppress(BlockingIOError):  # enough is there
+        near.send(b"!")  # a Unix socket resets when it is closed over bytes that were not read
     far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     far.close()
     poll = select.poll()
@@ -75,6 +89,40 @@ def full_listener() -> Iterator[tuple[str, int]]:
             sock.setblocking(False)
             sock.connect_ex(address)
         yield address
+
+
+class Known(DescriptorReadiness):
+    """What a call waits by; that of the last call is `Known.last`."""
+
+    last: "Known | None" = None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        Known.last = self
+
+    @property
+    def waits(self) -> bool:
+        return any(waiter.waiting for waiter in (*self.readers, *self.writers))
+
+    def reach_limit(self) -> None:
+        """The limit of the call is reached, and the timer rings now."""
+        for waiter in (*self.readers, *self.writers):
+            waiter._own = waiter.deadline = self.loop.time() - 0.001  # type: ignore[attr-defined]
+        self.ring()
+
+    def ring(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._ring()
+
+
+@contextlib.contextmanager
+def known_readiness(module: ModuleType, kind: type[Known] = Known) -> Iterator[None]:
+    """What `module` waits by is known."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "DescriptorReadiness", kind)
+        Known.last = None
+        yield
 
 
 @contextlib.contextmanager

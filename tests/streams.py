@@ -23,6 +23,7 @@ import pytest
 
 import netio
 from netio._channel import SocketChannel
+from netio._limits import Operation
 from netio._memory import MemoryChannel, memory_pair
 from netio._stream import Stream
 
@@ -105,6 +106,8 @@ class Hand:
         self.far = far
         self.sent = b""  # what `far` has given to the kernel
         self.there = b""  # what came out at `far`
+        # What is sent into a Unix socket or a pipe in memory is there; TCP takes a moment.
+        self._is_slow = isinstance(near.peer, tuple)
 
     # What the other side does.
 
@@ -115,10 +118,11 @@ class Hand:
 
     def data_unnoticed(self, data: bytes) -> None:
         """`far` sends, and it is in the kernel on this side; the poller has yet to say so."""
-        before = self._unread()
+        before = self.unread() if self._is_slow else 0
         assert self.far._channel.send(data) == len(data)
         self.sent += data
-        self._until(lambda: self._unread() == before + len(data))
+        if self._is_slow:
+            self._until(lambda: self.unread() == before + len(data))
 
     def end(self) -> None:
         """`far` says that nothing follows."""
@@ -139,19 +143,37 @@ class Hand:
 
     def make_room(self) -> int:
         """`far` takes all that is there, at once; `near` attempts, if it waits to write."""
-        taken = 0
-        with contextlib.suppress(BlockingIOError):
-            while chunk := self.far._channel.receive(1 << 20):
-                self.there += chunk
-                taken += len(chunk)
+        taken = len(self.there)
+        while self.take(1 << 20):
+            pass
         self.attempt_write()
-        return taken
+        return len(self.there) - taken
+
+    def make_some_room(self, size: int) -> None:
+        """`far` takes `size` bytes of what is there; `near` attempts, if it waits to write."""
+        self.take(size)
+        self.attempt_write()
+
+    def take(self, size: int) -> int:
+        """`far` takes up to `size` bytes, and `near` has yet to notice: how many."""
+        if self.far.closed:
+            return 0
+        try:
+            chunk = self.far._channel.receive(size)
+        except (BlockingIOError, ConnectionError):
+            return 0
+        self.there += chunk
+        return len(chunk)
 
     def take_all(self) -> None:
         """`far` takes until the write of `near` is over, or was woken by something else."""
-        self._until(lambda: not self.make_room() and not self._writer_waits())
+        self._until(lambda: not self.make_room() and not self.writer_waits())
 
-    def _writer_waits(self) -> bool:
+    def take_until(self, size: int) -> None:
+        """`far` takes all that is there, which is at least `size` bytes in all."""
+        self._until(lambda: not self.take(1 << 20) and len(self.there) >= size)
+
+    def writer_waits(self) -> bool:
         waiters = self.near._channel.writers
         return any(w.future is not None and not w.future.done() for w in waiters)
 
@@ -161,7 +183,7 @@ class Hand:
         """As often as there is something, and once more to meet the end."""
         channel = self.near._channel
         before = -1
-        while before != (before := self._unread()):
+        while before != (before := self.unread()):
             if isinstance(channel, MemoryChannel):
                 channel._report()
             elif isinstance(channel, SocketChannel) and channel.watching:
@@ -177,11 +199,22 @@ class Hand:
     def time_is_over(self) -> None:
         """The stream's deadline passes, and its timer rings now."""
         self.near.deadline = netio.Deadline.at(asyncio.get_running_loop().time() - 0.001)
-        self.near._channel._ring()
+        self._ring()
+
+    def _ring(self) -> None:
+        channel = self.near._channel
+        if channel._timer is not None:
+            channel._timer.cancel()  # it rings now
+        channel._ring()
+
+    def limit(self, operation: Operation) -> None:
+        """The limit of the call is reached, and the timer rings now."""
+        operation._own = operation.deadline = asyncio.get_running_loop().time() - 0.001
+        self._ring()
 
     # Looking.
 
-    def _unread(self) -> int:
+    def unread(self) -> int:
         channel = self.near._channel
         if isinstance(channel, MemoryChannel):
             return len(channel._incoming.data)

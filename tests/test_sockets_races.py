@@ -1,234 +1,195 @@
-"""Bare sockets: the outcome table, for every order of events within one tick of the loop.
+"""What a read of a bare socket answers, whatever happens to it in whatever order (law 10).
 
-d: enough data, the end or a reset; p: some data, not enough; t: the call's own limit; s: a scope of
-the task; c: a cancel from outside. Whatever the order, the bytes returned, those on the error as
-`partial` and those still in the kernel are together what was sent.
+As in `test_stream_races`; but bytes that a failed read has taken are on its error, as `partial`.
 """
 
 import asyncio
 import contextlib
-import itertools
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from raw_sockets import READS, deliver, fill, reset
-from streams import outcome_of, ticks
+import streams
+import writes
+from footprint import footprint
+from raw_sockets import READS, Known, deliver, fill, known_readiness, reset, unread, what_is_in
+from reads import SOCKET_READS, Read, check, schedules
+from schedules import Acts, Play, play_all, play_alone, thinned
 from virtual import virtual, virtual_loop
 
 import netio
 from netio import _sockets
-from netio._readiness import DescriptorReadiness
 
-ORDERS = [
-    "".join(order)
-    for size in range(1, 5)
-    for chosen in itertools.combinations("dptsc", size)
-    for order in itertools.permutations(chosen)
-]
-FIRST, SOME, RECORD_BYTES = b"first", b"some", 100
-AFTER = b"after"  # belongs to whoever reads next
+CASES, WRITE_CASES = 3213, 906  # of each read, and of each start of a write
 
 
-class Wait:
-    """One read that waits, and what can happen to it, all done without suspending."""
+class SocketBench:
+    """Plays reads of bare sockets; a pair of which neither end is over serves the next case."""
 
-    def __init__(self, kind: str, data: str) -> None:
-        self.near, self.far = socket.socketpair()
-        self.near.setblocking(False)
-        self.kind = kind
-        self.data = data
-        self.sent = b""
-        self.readiness: DescriptorReadiness | None = None
-        self.scope = netio.timeout(10)
+    def __init__(self, read: Read) -> None:
+        self.name = read.name
+        self._read = read
+        self._pair: tuple[socket.socket, socket.socket] | None = None
 
-    async def run(self) -> bytes:
-        async with self.scope:
-            return await READS[self.kind](self.near, timeout=10)
+    async def play(self, schedule: str) -> None:
+        self._pair = near, far = self._pair or socket.socketpair()
+        near.setblocking(False)
+        self._sent = b""
+        play = Play(self._read.call(near, 10))
+        readiness = await until_it_waits()
+        self._send(self._read.before)
+        while unread(near) or not readiness.waits:
+            await streams.ticks(1)
+        await streams.ticks(2)  # the loop may have noticed it a second time
+        answer = await play.outcome(schedule, self._acts(readiness, near, far))
+        check(self._read, play, answer)
+        taken = answer if isinstance(answer, bytes) else answer.partial
+        assert taken == getattr(play.inner, "partial", taken)  # a scope tells the same
+        assert taken + what_is_in(near) == self._sent, answer
+        check_nothing_is_left(near, readiness)
+        if set(schedule) & set("er"):
+            self.close()
 
-    def send(self, data: bytes) -> None:
-        deliver(self.far, self.near, data)
-        self.sent += data
+    def _acts(self, readiness: Known, near: socket.socket, far: socket.socket) -> Acts:
+        cuts = self._read.cuts
 
-    def happens(self, event: str) -> None:
-        readiness = self.readiness
-        assert readiness is not None
-        if event == "d":
-            self._data()
-        elif event == "p" and self.far.fileno() >= 0:
-            with contextlib.suppress(BrokenPipeError):
-                self.send(SOME)
-        elif event == "t":
-            for waiter in readiness.readers:
-                waiter.deadline = readiness.loop.time() - 0.001
-            readiness._ring()
-        elif event == "s":
-            self.scope.reschedule(readiness.loop.time() - 0.001)
-        elif event == "c":
-            self.task.cancel()
-        if event in "dp" and readiness.watching:
-            readiness._on_readable()  # as the loop would, now
+        def noticed(act: Callable[..., object], *arguments: Any) -> Callable[[], None]:
+            """The loop notices it at once."""
 
-    def _data(self) -> None:
-        if self.data == "data":
-            self.send((RECORD_BYTES - len(self.sent) - 1) * b"x" + b"\n" + AFTER)
-        elif self.data == "end":
-            self.far.shutdown(socket.SHUT_WR)
-        else:
-            reset(self.far, self.near)
+            def happen() -> None:
+                act(*arguments)
+                if readiness.watching:
+                    readiness._on_readable()
 
-    def rest(self) -> bytes:
-        found = bytearray()
-        with contextlib.suppress(OSError):
-            while chunk := self.near.recv(1000):
-                found += chunk
-        return bytes(found)
+            return happen
+
+        return {
+            "a": noticed(self._send, cuts["a"]),
+            "b": noticed(self._send, cuts["b"]),
+            "d": noticed(self._send, cuts["d"]),
+            "n": lambda: self._send(cuts["n"]),
+            "e": noticed(far.shutdown, socket.SHUT_WR),
+            "r": noticed(reset, far, near),
+            "t": readiness.reach_limit,
+        }
+
+    def _send(self, data: bytes) -> None:
+        assert self._pair is not None
+        near, far = self._pair
+        deliver(far, near, data)
+        self._sent += data
 
     def close(self) -> None:
-        self.near.close()
-        self.far.close()
+        for sock in self._pair or ():
+            sock.close()
+        self._pair = None
 
 
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Wait]]:
-    """Each `Wait` in this list is given the readiness that its read makes."""
-    waits: list[Wait] = []
+class SocketWriteBench:
+    """Plays writes to bare sockets; `w` has the peer take all that comes from then on."""
 
-    class Known(DescriptorReadiness):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            waits[-1].readiness = self
+    def __init__(self, start: str) -> None:
+        self.name = start
+        self._start = start
 
-    monkeypatch.setattr(_sockets, "DescriptorReadiness", Known)
-    yield waits
-    for wait in waits:
-        wait.close()
+    async def play(self, schedule: str) -> None:
+        near, self._far = small_pair()
+        with near, self._far:
+            self._came = b""
+            filling = b"~" * fill(near) if self._start == "untouched" else b""
+            play = Play(netio.write_bytes(near, writes.PAYLOAD, timeout=10))
+            readiness = await until_it_waits()
+            answer = await play.outcome(schedule, self._acts(play, near, readiness))
+            done = writes.check(play, answer, in_callback=False)
+            while self._take(1 << 20):
+                pass
+            there = filling + writes.PAYLOAD[:done]
+            assert self._came == there or ("r" in schedule and there.startswith(self._came))
+            check_nothing_is_left(near, readiness)
 
+    def _acts(self, play: Play, near: socket.socket, readiness: Known) -> Acts:
+        def noticed(act: Callable[..., object], *arguments: Any) -> Callable[[], None]:
+            def happen() -> None:
+                act(*arguments)
+                if readiness._watches_writable:
+                    readiness._on_writable()
 
-async def outcome_of_order(wait: Wait, order: str) -> Any:
-    loop = asyncio.get_running_loop()
-    wait.task = asyncio.create_task(outcome_of(wait.run()))
-    await ticks(2)
-    wait.send(FIRST)
-    while wait.near.fileno() >= 0 and len(wait.readiness.readers[0].taken) < len(FIRST):  # type: ignore
-        await ticks(1)
-    await ticks(1)
-    loop.call_soon(lambda: [wait.happens(event) for event in order])
-    await ticks(1)
-    if set(order) == {"p"}:
-        await ticks(2)
-        wait.happens("c")
-    return await asyncio.wait_for(wait.task, 5)
+            return happen
 
+        def take_all() -> None:
+            self._take(1 << 20)
+            if not play.task.done():
+                readiness.loop.call_soon(take_all)
 
-def check(wait: Wait, order: str, outcome: Any) -> None:
-    partial = outcome if isinstance(outcome, bytes) else outcome.partial
-    assert partial + wait.rest() == wait.sent, "a byte was lost, or came twice"
-    own = isinstance(outcome, netio.DeadlineExceeded) and outcome.limit == "deadline"
-    scope = isinstance(outcome, netio.DeadlineExceeded) and outcome.scope is wait.scope
-    came = {
-        "data": isinstance(outcome, bytes) and outcome.endswith(b"\n"),
-        "end": isinstance(outcome, netio.IncompleteRead),
-        "reset": isinstance(outcome, netio.ConnectionLost),
-    }[wait.data]
-    if "c" in order or order == "p":
-        assert type(outcome) is asyncio.CancelledError
-    elif "s" in order:
-        assert scope or ("d" in order and came)
-    elif "d" in order:
-        assert came
-    else:
-        assert own
+        return {
+            "p": noticed(self._take, writes.SOME),
+            "w": noticed(take_all),
+            "r": noticed(reset, self._far, near),
+            "t": readiness.reach_limit,
+        }
 
+    def _take(self, size: int) -> int:
+        chunk = b""
+        with contextlib.suppress(OSError):
+            chunk = self._far.recv(size)
+        self._came += chunk
+        return len(chunk)
 
-@pytest.mark.parametrize("data", ["data", "end", "reset"])
-@pytest.mark.parametrize("kind", READS)
-async def test_the_outcome_table_holds_in_every_order(
-    waits: list[Wait], kind: str, data: str
-) -> None:
-    assert len(ORDERS) == 205
-    for order in ORDERS:
-        wait = Wait(kind, data)
-        waits.append(wait)
-        outcome = await outcome_of_order(wait, order)
-        try:
-            check(wait, order, outcome)
-        except AssertionError as error:
-            error.add_note(f"order {order}: {outcome!r}")
-            raise
-        wait.close()
+    def close(self) -> None:
+        pass
 
 
-@pytest.mark.parametrize("kind", READS)
-async def test_a_loop_that_was_blocked_past_every_limit_still_gives_the_data(
-    waits: list[Wait], kind: str
-) -> None:
-    """Timer and descriptor are due in one tick, and this loop decides which comes first."""
-    wait = Wait(kind, "data")
-    waits.append(wait)
-    task = asyncio.create_task(READS[kind](wait.near, timeout=0.01))
-    await ticks(2)
-
-    def block() -> None:
-        wait._data()
-        until = wait.readiness.loop.time() + 0.02  # type: ignore[union-attr]
-        while wait.readiness.loop.time() < until:  # type: ignore[union-attr]
-            pass
-
-    asyncio.get_running_loop().call_soon(block)
-    got = await task
-    assert got + wait.rest() == wait.sent
-    assert len(got) == RECORD_BYTES
+def small_pair() -> tuple[socket.socket, socket.socket]:
+    """What is under way between them holds only some KiB."""
+    near, far = socket.socketpair()
+    for sock in (near, far):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        sock.setblocking(False)
+    return near, far
 
 
-@pytest.mark.parametrize("order", ["rc", "cr", "rtc", "tr", "ts", "st", "c", "t", "s"])
+async def until_it_waits() -> Known:
+    for _ in range(2):  # now and then it gives others a turn first (law 35)
+        await streams.ticks(1)
+        if Known.last is not None and Known.last.waits:
+            return Known.last
+    raise AssertionError("it does not wait")
+
+
+def check_nothing_is_left(sock: socket.socket, readiness: Known) -> None:
+    assert not readiness.waits
+    assert readiness._timer is None
+    assert not asyncio.get_running_loop().remove_reader(sock.fileno())
+    assert not asyncio.get_running_loop().remove_writer(sock.fileno())
+    assert not _sockets._in_use[readiness.loop]
+
+
+def replay(name: str, schedule: str) -> None:
+    """Play one case alone: ``replay("readuntil", "a|c")``, or ``replay("begun", "p|c")``."""
+    benches = {read.name: SocketBench(read) for read in SOCKET_READS}
+    with known_readiness(_sockets):
+        play_alone(benches.get(name) or SocketWriteBench(name), schedule)
+
+
+@pytest.mark.parametrize("read", SOCKET_READS, ids=lambda read: read.name)
+async def test_the_outcome_table_holds_in_every_order(read: Read, loop_variant: str) -> None:
+    cases = thinned(schedules(), CASES, loop_variant)
+    before = footprint()
+    with known_readiness(_sockets):
+        assert await play_all(SocketBench(read), cases) == len(cases)
+    assert footprint() == before
+
+
+@pytest.mark.parametrize("start", writes.STARTS)
 async def test_a_write_that_is_cut_in_any_order_says_what_the_kernel_took(
-    waits: list[Wait], order: str
+    start: str, loop_variant: str
 ) -> None:
-    """r: the peer makes room."""
-    wait = Wait("read_bytes", "data")
-    waits.append(wait)
-    before = fill(wait.near)
-    data = b"0123456789" * 100_000
-
-    async def write() -> None:
-        async with wait.scope:
-            await netio.write_bytes(wait.near, data, timeout=10)
-
-    task = asyncio.create_task(outcome_of(write()))
-    await ticks(3)
-    readiness = wait.readiness
-    assert readiness is not None
-    got = bytearray()
-
-    def room() -> None:
-        while len(got) < before:
-            got.extend(wait.far.recv(1 << 20))
-        if readiness._watches_writable:
-            readiness._on_writable()
-
-    def limit() -> None:
-        for waiter in readiness.writers:
-            waiter.deadline = readiness.loop.time() - 0.001
-        readiness._ring()
-
-    events: dict[str, Callable[[], object]] = {
-        "r": room,
-        "t": limit,
-        "s": lambda: wait.scope.reschedule(readiness.loop.time()),
-        "c": task.cancel,
-    }
-    asyncio.get_running_loop().call_soon(lambda: [events[event]() for event in order])
-    outcome = await asyncio.wait_for(task, 5)
-    wait.near.shutdown(socket.SHUT_WR)
-    while chunk := wait.far.recv(1 << 20):
-        got.extend(chunk)
-    assert got[before:] == data[: outcome.done]
-    if "c" in order:
-        assert type(outcome) is asyncio.CancelledError
-    else:
-        assert (outcome.limit == "scope") == ("s" in order)
+    cases = thinned(writes.schedules("pwrtsc"), WRITE_CASES, loop_variant)
+    before = footprint()
+    with known_readiness(_sockets):
+        assert await play_all(SocketWriteBench(start), cases) == len(cases)
+    assert footprint() == before
 
 
 @virtual
@@ -239,9 +200,9 @@ async def test_a_read_in_pieces_does_not_rest_between_them(kind: str) -> None:
     with near, far:
         task = asyncio.create_task(READS[kind](near))
         for _ in range(99):
-            await ticks(5)
+            await streams.ticks(5)
             far.send(b"x")
-        await ticks(5)
+        await streams.ticks(5)
         far.send(b"\n")
         assert await task == 99 * b"x" + b"\n"
         assert virtual_loop().time() == 0.0
