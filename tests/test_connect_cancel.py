@@ -74,15 +74,6 @@ def unready(monkeypatch: pytest.MonkeyPatch) -> list[DescriptorReadiness]:
     return made
 
 
-def ring(readiness: DescriptorReadiness) -> None:
-    """The limit of those who wait to write is reached, now."""
-    for waiter in readiness.writers:
-        waiter.deadline = readiness.loop.time() - 0.001
-    assert readiness._timer is not None
-    readiness._timer.cancel()
-    readiness._ring()
-
-
 async def closed_by(cut: Callable[["asyncio.Task[netio.Stream]"], object], opening: Any) -> Any:
     task = asyncio.create_task(opening)
     await ticks(2)
@@ -119,69 +110,6 @@ async def test_a_cancel_at_any_tick_leaves_nothing_behind(
         if connected == 3:
             break
     assert await settled(before) == before
-
-
-@pytest.mark.parametrize("order", ["ready, cancel", "cancel, ready"])
-async def test_a_cancel_in_the_tick_of_the_connect_wins_and_closes_the_socket(
-    unready: list[DescriptorReadiness], port: int, order: str
-) -> None:
-    before = footprint()
-    task = asyncio.create_task(netio.connect_tcp("127.0.0.1", port))
-    while not unready or not unready[-1].writers:
-        await ticks(1)
-    events = {"ready": unready[-1]._on_writable, "cancel": task.cancel}
-
-    def both() -> None:
-        for event in order.split(", "):
-            events[event]()
-
-    asyncio.get_running_loop().call_soon(both)
-    assert isinstance(await outcome_of(task), asyncio.CancelledError)
-    assert task.cancelled()
-    assert await settled(before) == before
-
-
-@pytest.mark.parametrize("order", ["ready, limit", "limit, ready"])
-async def test_a_connect_in_the_tick_of_its_limit_is_taken(
-    unready: list[DescriptorReadiness], port: int, order: str
-) -> None:
-    task = asyncio.create_task(netio.connect_tcp("127.0.0.1", port))
-    while not unready or not unready[-1].writers:
-        await ticks(1)
-    readiness = unready[-1]
-
-    events = {"ready": readiness._on_writable, "limit": lambda: ring(readiness)}
-    asyncio.get_running_loop().call_soon(lambda: [events[event]() for event in order.split(", ")])
-    async with await task as stream:
-        assert not stream.closed
-
-
-@pytest.mark.parametrize("order", ["limit, scope", "scope, limit"])
-async def test_a_scope_that_fires_in_the_tick_of_the_limit_answers(
-    black_hole: tuple[str, int],
-    monkeypatch: pytest.MonkeyPatch,
-    order: str,
-) -> None:
-    loop = asyncio.get_running_loop()
-    made: list[DescriptorReadiness] = []
-
-    class Known(DescriptorReadiness):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            made.append(self)
-
-    monkeypatch.setattr(_network, "DescriptorReadiness", Known)
-    before = footprint()
-    with pytest.raises(netio.DeadlineExceeded) as caught:
-        async with netio.timeout(5) as scope:
-            events = {
-                "limit": lambda: ring(made[0]),
-                "scope": lambda: scope.reschedule(loop.time()),
-            }
-            loop.call_later(0.005, lambda: [events[event]() for event in order.split(", ")])
-            await netio.connect_tcp(*black_hole, timeout=5)
-    assert caught.value.scope is scope
-    assert footprint() == before
 
 
 async def test_a_black_hole_is_cut_by_the_deadline_over_all(black_hole: tuple[str, int]) -> None:
