@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import streams
 from streams import Hand, Pair, a_pair, fill, make_pair, outcome_of, ticks
-from virtual import run_virtual, virtual, virtual_loop
+from virtual import virtual, virtual_loop
 
 import netio
 from netio import Deadline
@@ -479,24 +479,6 @@ async def test_a_limit_is_never_early_and_hardly_late(pair: Pair) -> None:
             await near.read_some(timeout=seconds)
         assert caught.value.seconds == seconds <= caught.value.elapsed
         assert loop.time() - before >= seconds - 1e-6  # which is what a float loses
-
-
-@pytest.mark.parametrize("timers_first", [False, True])
-def test_data_that_comes_with_the_limit_wins_whichever_the_loop_runs_first(
-    timers_first: bool,
-) -> None:
-    async def main() -> None:
-        near, far = make_pair("unix")
-        for n in (4, 100_000):
-            task = asyncio.create_task(near.read_exactly(n, timeout=1))
-            await ticks(2)
-            Hand(near, far).data_unnoticed(b"x" * n)
-            virtual_loop().advance(5)  # both are due in the next tick
-            assert await task == b"x" * n  # law 10
-        near.abort()
-        far.abort()
-
-    run_virtual(main(), timers_first=timers_first)
 
 
 @virtual
