@@ -75,10 +75,10 @@ class Scope:
 
     def __init__(
         self,
-        delay: float | Deadline | None,
-        when: float | Deadline | None,
-        name: str | None,
-        quiet: bool,
+        delay: float | Deadline | None = None,
+        when: float | Deadline | None = None,
+        name: str | None = None,
+        quiet: bool = False,
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str or None, not {type(name).__name__}")
