@@ -201,7 +201,7 @@ async def nothing_lost(report: Report, stream: netio.Stream) -> None:
 STEPS = (
     ("An echo round trip", round_trip),
     ("read_exactly(16, timeout=0.5), and only 6 bytes come", own_timeout),
-    ("A deadline of 1 s for the connection, and reads of 0.4 s each", connection_deadline),
+    ("A deadline of 1 s for the connection, and a line every 0.4 s", connection_deadline),
     ("Limits within limits: the outer one is reached, and the outer one answers", nested_limits),
     ("A cancellation from outside stays one, whatever expires just then", outside_cancel),
     ("After all kinds of interruption every byte is still there", nothing_lost),

@@ -39,7 +39,8 @@ def connect_tcp(
     (``TCP_NODELAY``).
 
     `timeout`: seconds for all of it, a `Deadline`, None for no limit; left out, the limit is
-    ``timeouts.connect``. `timeouts`: the defaults of the new stream, and the limits of the
+    ``timeouts.connect``. Within it ``timeouts.resolve`` and ``timeouts.attempt`` hold, whatever it
+    is. `timeouts`: the defaults of the new stream, and the limits of the
     lookup and of each attempt. `limit`: the longest record in bytes, unless a call says
     otherwise; the stream holds no more unread than that, or what a call asks for, and one read of
     64 KiB. `network`: connect there instead of on the system's
@@ -50,7 +51,8 @@ def connect_tcp(
     Raises:
         ConnectFailed: the name does not resolve, or no address could be connected to; its
             `attempts` has one error for each. Nothing is left open, and it may be tried again.
-        DeadlineExceeded: the limit was reached first; `attempts` has the failures until then.
+        DeadlineExceeded: the limit, or that of the lookup, was reached first; `attempts` has the
+            failures until then.
         TypeError, ValueError: at the call, before any I/O.
 
     Cancellation: nothing is left behind but, at most, a lookup in its daemon thread, which can't

@@ -1,10 +1,11 @@
 """The reading side of a stream: what is buffered, who waits for more, and how it ended.
 
-The way of a read: a hit on the buffer is answered at once; else `fill` asks the channel, and
-where that would block, waits. While it waits, the loop's reader callback itself takes what comes
-into the buffer (`attempt`), and wakes the task only when the read has what it wants, or when the
-stream has ended. Between that wake-up and the taking of the bytes nothing suspends, and the bytes
-are in the buffer whatever wakes the task first (laws 9, 10).
+The way of a read: a hit on the buffer is answered at once; else `begin` waits where the channel
+would likely block, and `finish` asks it, and waits as often as it takes (`fill` is both). While it
+waits, the loop's reader callback itself takes what comes into the buffer (`attempt`), and wakes the
+task only when the read has what it wants, or when the stream has ended. Between that wake-up and
+the taking of the bytes nothing suspends, and the bytes are in the buffer whatever wakes the task
+first (laws 9, 10).
 """
 
 from __future__ import annotations

@@ -183,7 +183,8 @@ class Stream:
 
         Raises:
             LimitExceeded: the line is longer than `limit`. Nothing is discarded: it stays
-                readable, with a larger limit for instance.
+                readable, with a larger limit for instance. (One of `limit` bytes without its
+                ``\n`` may be the last: only the next byte tells.)
             DeadlineExceeded: a limit was reached first. What came stays readable.
             ConnectionLost: the connection failed first. What came stays readable.
             StreamBusy, StreamClosed, ValueError, TypeError: before any I/O; nothing changes.
