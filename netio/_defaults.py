@@ -29,7 +29,8 @@ READ_BYTES: Final = 64 * 1024
 # two chunks; a smaller one reads ahead, since the next message is probably there already.
 READ_AHEAD_BELOW_BYTES: Final = 16 * 1024
 
-# Pieces below this size are merged as they come, so that a drip costs bytes, not objects.
+# Pieces below this size are merged, as they come (a drip costs bytes, not objects) and before they
+# are written (a view of such a piece costs more than a copy of it).
 SMALL_PIECE_BYTES: Final = 4 * 1024
 
 # What a stream holds unread, and the longest line or record, unless the caller says otherwise.

@@ -266,7 +266,7 @@ class Operation(Waiter):
 
     @property
     def _seconds(self) -> float:
-        """The length of the limit that is reached first: as the caller said it, if he did."""
+        """The length of the limit that is reached first: as it was said, where it was."""
         given = self._given
         if self._own > self.deadline or given is None or isinstance(given, Deadline):
             return max(0.0, self.deadline - self.started)

@@ -146,7 +146,7 @@ class _Joining:
 
 
 def few_views(buffers: Iterable[Buffer]) -> list[memoryview]:
-    """All of `buffers` in order, in few pieces: the kernel takes long over a list of small ones."""
+    """All of `buffers` in order, in few pieces: a view of a small one costs more than its copy."""
     try:
         iterator = iter(buffers)
     except TypeError:

@@ -283,13 +283,10 @@ class Ticker:
     def __init__(self, every: float = 0.0) -> None:
         self._every = every
         self.count = 0
-        self.longest = 0.0
 
     async def _tick(self) -> None:
         while True:
-            before = time.monotonic()
             await asyncio.sleep(self._every)
-            self.longest = max(self.longest, time.monotonic() - before)
             self.count += 1
 
     async def __aenter__(self) -> "Ticker":
