@@ -90,9 +90,12 @@ _TIMEOUT_CLASSES: Final = frozenset({int, float, NoneType, Deadline, Default})
 def check_seconds(value: SupportsFloat, name: str) -> float:
     """`value` as a float; TypeError for what is not a number, ValueError for NaN (law 1)."""
     cls = value.__class__
-    if cls is not float and cls is not int and not is_number(value):
+    if cls is float:
+        seconds: float = value  # type: ignore[assignment]
+    elif cls is int or is_number(value):
+        seconds = as_float(value)
+    else:
         raise TypeError(f"{name} must be a number of seconds, not {cls.__name__}")
-    seconds = as_float(value)
     if seconds != seconds:
         raise ValueError(f"{name} must not be NaN")
     return seconds

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("netio")
 
-# The innermost scope of the running code. A child task inherits it and can read its deadline; a
-# scope that was left stays in the chains of such tasks, and contributes nothing (law 5).
-_innermost: Final[ContextVar[Scope | None]] = ContextVar("netio_scope", default=None)
+# The scope that the running code has entered last; the innermost one is the nearest of its chain
+# that was not left. A child task inherits it, and can read its deadline (laws 5, 6). Leaving does
+# not set it back: that would cost as much as all else it does.
+_latest: Final[ContextVar[Scope | None]] = ContextVar("netio_scope", default=None)
 
 
 class _State(enum.Enum):
@@ -44,6 +45,14 @@ class _State(enum.Enum):
     EXPIRING = "expiring"
     EXPIRED = "expired"
     FINISHED = "finished"
+
+
+# Found faster than an attribute of the enumeration.
+_CREATED: Final = _State.CREATED
+_ACTIVE: Final = _State.ACTIVE
+_EXPIRING: Final = _State.EXPIRING
+_EXPIRED: Final = _State.EXPIRED
+_FINISHED: Final = _State.FINISHED
 
 
 class Scope:
@@ -59,19 +68,26 @@ class Scope:
         overrun: seconds between firing and leaving the block; 0.0 while it has not fired.
     """
 
-    # What most scopes never change, so that making one sets little.
-    caught: bool = False
-    overrun: float = 0.0
-    _state = _State.CREATED
-    _handle: asyncio.Handle | None = None
-    _task: asyncio.Task[object] | None = None
-    _parent: Scope | None = None
-    _by_hand = False
-    _looked_again = False
-    _own_cancels = 0
-    _entry_count = 0
-    _entered_at = 0.0
-    _fired_at = 0.0
+    # Slots, and no defaults in the class: over one of those each store is a slow one.
+    __slots__ = (
+        "__weakref__",
+        "_by_hand",
+        "_delay",
+        "_entered_at",
+        "_entry_count",
+        "_fired_at",
+        "_handle",
+        "_looked_again",
+        "_own_cancels",
+        "_parent",
+        "_quiet",
+        "_state",
+        "_task",
+        "_when",
+        "caught",
+        "name",
+        "overrun",
+    )
 
     def __init__(
         self,
@@ -85,9 +101,21 @@ class Scope:
         if isinstance(delay, Deadline):
             delay, when = None, delay
         self.name: str | None = name
+        self.caught: bool = False
+        self.overrun: float = 0.0
         self._delay = None if delay is None else check_seconds(delay, "delay")
         self._when = math.inf if when is None else _point(when)  # infinity: there is no limit
         self._quiet = quiet
+        self._state = _CREATED
+        self._handle: asyncio.Handle | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._parent: Scope | None = None
+        self._by_hand = False
+        self._looked_again = False
+        self._own_cancels = 0
+        self._entry_count = 0
+        self._entered_at = 0.0
+        self._fired_at = 0.0
 
     def when(self) -> float | None:
         """The deadline as a `loop.time()` in seconds, or None where there is no limit.
@@ -95,13 +123,13 @@ class Scope:
         Before the block is entered: where the deadline would be if it were entered now (law 2).
         """
         when = self._when
-        if self._state is _State.CREATED and self._delay is not None:
+        if self._state is _CREATED and self._delay is not None:
             when = asyncio.get_running_loop().time() + self._delay
         return None if when == math.inf else when
 
     def remaining(self) -> float:
         """Seconds until this scope's own deadline: never negative, infinity without one."""
-        if self._state is _State.CREATED and self._delay is not None:
+        if self._state is _CREATED and self._delay is not None:
             return max(0.0, self._delay)
         if self._when == math.inf:
             return math.inf
@@ -113,7 +141,7 @@ class Scope:
 
     def expired(self) -> bool:
         """Whether the deadline has cut the block, also if the block swallowed that."""
-        return self._state in (_State.EXPIRING, _State.EXPIRED) and not self._by_hand
+        return self._state in (_EXPIRING, _EXPIRED) and not self._by_hand
 
     def reschedule(self, when: float | Deadline | None) -> None:
         """Move the deadline to the point `when` (`loop.time()`, seconds), or remove it: None.
@@ -123,9 +151,9 @@ class Scope:
             ValueError: `when` is NaN.
         """
         point = _point(when)
-        if self._state is _State.CREATED and not self._by_hand:
+        if self._state is _CREATED and not self._by_hand:
             raise RuntimeError(f"{self._title} has not been entered; its deadline can't be moved")
-        if self._state is not _State.ACTIVE or self._by_hand:
+        if self._state is not _ACTIVE or self._by_hand:
             state = "cancelled" if self._by_hand else self._state.value
             raise RuntimeError(f"cannot move the deadline of a scope that is {state}: {self!r}")
         self._when = point
@@ -138,12 +166,12 @@ class Scope:
         May be called before the block is entered, and from other tasks of the same loop. Does
         nothing once the scope has fired or was left.
         """
-        if self._state in (_State.CREATED, _State.ACTIVE) and not self._by_hand:
+        if self._state in (_CREATED, _ACTIVE) and not self._by_hand:
             self._by_hand = True
             self._arm_again()
 
     async def __aenter__(self) -> Self:
-        if self._state is not _State.CREATED:
+        if self._state is not _CREATED:
             raise RuntimeError(f"{self._title} has already been entered; a scope is used once")
         task = current_task()
         if task is None:
@@ -155,12 +183,15 @@ class Scope:
             self._when = now + self._delay
         if task.cancelling():
             self._entry_count = _delivered_cancels(task)
-        outer = _innermost.get()
+        outer = _latest.get()
         if outer is not None:
             self._parent = _nearest_live(outer)
-        _innermost.set(self)
-        self._state = _State.ACTIVE
-        self._arm(task, loop, now)
+        _latest.set(self)
+        self._state = _ACTIVE
+        if now < self._when < math.inf and not self._by_hand:  # as `_arm` would
+            self._handle = loop.call_at(self._when, self._fire, task)
+        else:
+            self._arm(task, loop, now)
         return self
 
     async def __aexit__(
@@ -174,43 +205,43 @@ class Scope:
             raise RuntimeError(f"{self._title} is not entered")
         # The loop is named since a forgotten generator may be closed when no loop runs any more.
         at_home = current_task(task.get_loop()) is task
-        innermost = _innermost.get()
+        latest = _latest.get()
         misuse = None
-        if innermost is not self or not at_home:
-            misuse = self._misuse(task, innermost, at_home)
-        self._leave(task)
-        if misuse is not None and exc_type is GeneratorExit and _is_destroyed(task):
-            return None  # a task that was forgotten, or outlived its loop: no fault of the block
+        if not at_home or (latest is not self and _nearest_live(latest) is not self):
+            misuse = self._misuse(task, latest, at_home)
+        # On every way out the timer is dropped, and each own cancel taken back once (law 17).
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        self._task = None
+        if self._parent is not None:
+            # A chain of tasks, each started in a scope of the one before, must not keep them all.
+            self._parent = _nearest_live(self._parent)
+        fired = self._state is _EXPIRING
+        if fired:
+            self._take_back(task)
+        self._state = _EXPIRED if fired else _FINISHED
         if misuse is not None:
+            if exc_type is GeneratorExit and _is_destroyed(task):
+                return None  # a task that was forgotten, or outlived its loop
             raise RuntimeError(f"{self._title} was left {misuse}")
-        if innermost is self:
-            _innermost.set(self._parent)
-        return self._conclude(task, exc) if self._state is _State.EXPIRED else None
+        return self._conclude(task, exc) if fired else None
 
     def _misuse(
-        self, task: asyncio.Task[object], innermost: Scope | None, at_home: bool
+        self, task: asyncio.Task[object], latest: Scope | None, at_home: bool
     ) -> str | None:
         """Whether the block is left by another task or out of order (law 2)."""
         if not at_home:
             return "in another task than it was entered in"
         # Tasks may share a context, and then find each other's scopes there.
-        inner = next((scope for scope in _live_scopes(innermost) if scope._task is task), None)
+        inner = next((scope for scope in _live_scopes(latest) if scope._task is task), None)
         if inner is self:
             return None
         title = inner._title if inner is not None else "no scope"
         return f"out of order: {title} is the innermost one here (a yield inside a scope?)"
 
-    def _leave(self, task: asyncio.Task[object]) -> None:
-        """Drop the timer and take back each own cancel once, on every way out (law 17)."""
-        self._disarm()
-        self._task = None
-        # A chain of tasks, each started in a scope of the one before, must not keep them all.
-        if self._parent is not None:
-            self._parent = _nearest_live(self._parent)
-        if self._state is not _State.EXPIRING:
-            self._state = _State.FINISHED
-            return
-        self._state = _State.EXPIRED
+    def _take_back(self, task: asyncio.Task[object]) -> None:
+        """Take back what this scope has cancelled, and nothing of what others have."""
         self.overrun = task.get_loop().time() - self._fired_at
         while self._own_cancels:
             self._own_cancels -= 1
@@ -290,7 +321,7 @@ class Scope:
         else:
             if loop.get_debug() and task.cancelling() > self._entry_count:
                 self._warn_of_count(task)
-            self._state = _State.EXPIRING
+            self._state = _EXPIRING
             self._fired_at = now
             self._own_cancels += 1
             task.cancel(f"{self._title} {'was cancelled' if self._by_hand else 'expired'}")
@@ -298,7 +329,7 @@ class Scope:
     def _warn_of_count(self, task: asyncio.Task[object]) -> None:
         """Say why this scope will not convert its expiry, where that is not plain (law 17)."""
         enclosing = _live_scopes(self._parent)
-        if _is_about_to_be_cancelled(task) or any(s._state is _State.EXPIRING for s in enclosing):
+        if _is_about_to_be_cancelled(task) or any(s._state is _EXPIRING for s in enclosing):
             return
         _logger.warning(
             "%s expires while task %r counts %d cancellation(s) more than when it entered; it "
@@ -316,9 +347,9 @@ class Scope:
 
     def __repr__(self) -> str:
         info = "" if self.name is None else f" {self.name}"
-        fired = self._state in (_State.EXPIRING, _State.EXPIRED)
+        fired = self._state in (_EXPIRING, _EXPIRED)
         info += " [cancelled]" if fired and self._by_hand else f" [{self._state.value}]"
-        if self._state is _State.CREATED and self._delay is not None:
+        if self._state is _CREATED and self._delay is not None:
             info += f" delay={self._delay:.3f}"
         elif self._when < math.inf:
             info += f" when={self._when:.3f}"
@@ -381,7 +412,7 @@ def current_deadline() -> float:
     Infinity where there is none. In a task that was started inside a scope this reads the
     inherited deadline, although that scope cuts only the task that entered it (law 6).
     """
-    return min((scope._when for scope in _live_scopes(_innermost.get())), default=math.inf)
+    return min((scope._when for scope in _live_scopes(_latest.get())), default=math.inf)
 
 
 def remaining() -> float:
@@ -389,7 +420,7 @@ def remaining() -> float:
 
     Also in a thread that was started inside a scope, by `asyncio.to_thread` for instance.
     """
-    scopes = _live_scopes(_innermost.get())
+    scopes = _live_scopes(_latest.get())
     return min((scope.remaining() for scope in scopes), default=math.inf)
 
 

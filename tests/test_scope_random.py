@@ -74,12 +74,12 @@ def test_a_loop_that_runs_many_programs_runs_each_as_a_new_one_does() -> None:
 
 def leave_without_uncancel(scope: netio.Scope, task: "asyncio.Task[object]") -> None:
     scope._own_cancels = 0
-    LEAVE(scope, task)
+    TAKE_BACK(scope, task)
 
 
 def take_back_twice(scope: netio.Scope, task: "asyncio.Task[object]") -> None:
     scope._own_cancels *= 2
-    LEAVE(scope, task)
+    TAKE_BACK(scope, task)
 
 
 def answer_for_others(
@@ -104,12 +104,12 @@ def forget_to_set_the_timer(scope: netio.Scope, when: float | None) -> None:
     scope._disarm()
 
 
-LEAVE, CONCLUDE = netio.Scope._leave, netio.Scope._conclude
+TAKE_BACK, CONCLUDE = netio.Scope._take_back, netio.Scope._conclude
 ENTER, MOVE = netio.Scope.__aenter__, netio.Scope.reschedule
 
 FAULTS: dict[str, tuple[Any, str, Any]] = {
-    "a cancel is not taken back": (netio.Scope, "_leave", leave_without_uncancel),
-    "a cancel is taken back twice": (netio.Scope, "_leave", take_back_twice),
+    "a cancel is not taken back": (netio.Scope, "_take_back", leave_without_uncancel),
+    "a cancel is taken back twice": (netio.Scope, "_take_back", take_back_twice),
     "the inner scope answers for others": (netio.Scope, "_conclude", answer_for_others),
     "a cancel pending at entry counts as met": (
         _scopes,

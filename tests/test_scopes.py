@@ -418,15 +418,23 @@ async def test_a_chain_of_tasks_does_not_keep_the_scopes_it_has_left(overlap: bo
             if left % 10 == 0:
                 gc.collect()
                 most = max(most, len(scopes))
-            following = asyncio.create_task(link(left - 1)) if left else None
+            if left:
+                start(left - 1)
+            else:
+                over.set()
             if overlap:
                 await asyncio.sleep(0)
-        if following:
-            tasks.append(following)
 
-    tasks = [asyncio.create_task(link(50))]
-    while tasks:
-        await tasks.pop()
+    def start(left: int) -> None:
+        task = asyncio.create_task(link(left))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)  # a task keeps its context, and so its last scope
+
+    tasks: set[asyncio.Task[None]] = set()
+    over = asyncio.Event()
+    start(50)
+    await over.wait()
+    await asyncio.gather(*tasks)
     assert 0 < most <= 15
 
 
