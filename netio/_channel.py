@@ -36,7 +36,7 @@ class Channel(Protocol):
 
     loop: asyncio.AbstractEventLoop
     closed: bool
-    watching: bool
+    ripe: bool
 
     @property
     def peer(self) -> Address:
@@ -70,7 +70,7 @@ class Channel(Protocol):
     def abandon(self) -> None:
         """`close` from a finalizer: from any thread, whatever has become of the loop."""
 
-    def park(self, waiter: Waiter, line: list[Waiter] | None = None) -> Awaitable[None]:
+    def park(self, waiter: Waiter) -> Awaitable[None]:
         """See `Readiness`."""
 
     def wait_readable(self, waiter: Waiter) -> Awaitable[None]:

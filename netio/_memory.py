@@ -142,11 +142,11 @@ class MemoryChannel(Readiness):
 
     def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
         self._signal()
-        return self.park(waiter, self.readers)
+        return super().wait_readable(waiter)
 
     def wait_writable(self, waiter: Waiter) -> asyncio.Future[None]:
         self._signal()
-        return self.park(waiter, self.writers)
+        return super().wait_writable(waiter)
 
     def _tell_other(self) -> None:
         if self._other is not None and not self._other.closed:

@@ -77,7 +77,7 @@ class Acceptor(Protocol):
     def close(self) -> None:
         """Accept no more; who waits wakes up."""
 
-    def park(self, waiter: Waiter, line: list[Waiter] | None = None) -> Awaitable[None]:
+    def park(self, waiter: Waiter) -> Awaitable[None]:
         """See `Readiness`."""
 
     def wait_readable(self, waiter: Waiter) -> Awaitable[None]:

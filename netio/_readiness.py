@@ -26,9 +26,17 @@ from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 from netio._defaults import TIMER_STEP_SECONDS
+from netio._turns import turns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+# What a waiter waits for.
+NOTHING: Final = 0  # it has no place among those who wait
+READABLE: Final = 1
+WRITABLE: Final = 2
+WAKING: Final = 3  # by somebody else, who calls `Waiter.wake`
 
 
 class Waiter:
@@ -37,12 +45,12 @@ class Waiter:
     The deadline may be moved at any moment; who moves it earlier calls `Readiness.rearm`.
     """
 
-    __slots__ = ("deadline", "future", "line")
+    __slots__ = ("awaits", "deadline", "future")
 
     def __init__(self, deadline: float = math.inf) -> None:
         self.deadline: float = deadline
         self.future: asyncio.Future[None] | None = None
-        self.line: list[Waiter] | None = None  # where it stands
+        self.awaits: int = NOTHING
 
     def attempt(self) -> bool:
         """Called by the loop when the direction waited for is ready: is the wait over?
@@ -66,70 +74,62 @@ class Readiness:
     """Who waits on one channel, in which direction and until when, with one timer for all.
 
     This part knows no descriptor. A channel in memory calls `readable` and `writable` itself.
+
+    Attributes:
+        ripe: it was readable when nobody waited for that, so that an attempt is likely to succeed.
+        waiters: all who wait, in the order in which they came. A tuple: most channels have one
+            waiter or none, and there are many channels.
     """
 
-    __slots__ = (
-        "_rings_at",
-        "_timer",
-        "closed",
-        "loop",
-        "parked",
-        "readers",
-        "watching",
-        "writers",
-    )
+    __slots__ = ("_rings_at", "_timer", "closed", "loop", "ripe", "waiters")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
         self.closed: bool = False
-        self.watching: bool = False  # the next readable moment will be noticed without asking again
-        self.readers: list[Waiter] = []
-        self.writers: list[Waiter] = []
-        self.parked: list[Waiter] = []
+        self.ripe: bool = False
+        self.waiters: tuple[Waiter, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
 
-    def park(self, waiter: Waiter, line: list[Waiter] | None = None) -> asyncio.Future[None]:
+    def park(self, waiter: Waiter, awaits: int = WAKING) -> asyncio.Future[None]:
         """To be awaited: somebody wakes `waiter`, its deadline is reached, or all is released.
 
         The future is done in all three cases, and now and then for no reason: who waits looks
-        again. The waiter keeps its place in the line between waits, until it leaves for good.
+        again. The waiter keeps its place between waits, until it leaves for good.
         """
         waiter.future = future = self.loop.create_future()
         if self.closed:
             future.set_result(None)
             return future
-        if line is None:
-            line = self.parked
-        if waiter.line is not line:
-            self.leave(waiter)
-            waiter.line = line
-            line.append(waiter)
+        if waiter not in self.waiters:
+            self.waiters = (*self.waiters, waiter)
+        waiter.awaits = awaits
         if waiter.deadline < self._rings_at:
             self._set_timer(waiter.deadline)
         return future
 
     def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
         """`park` until the channel is readable and the attempt of `waiter` says it is over."""
-        return self.park(waiter, self.readers)
+        return self.park(waiter, READABLE)
 
     def wait_writable(self, waiter: Waiter) -> asyncio.Future[None]:
         """`park` until the channel is writable and the attempt of `waiter` says it is over."""
-        return self.park(waiter, self.writers)
+        return self.park(waiter, WRITABLE)
 
     def leave(self, waiter: Waiter) -> None:
         """Give up the place of `waiter`, which waits no more."""
-        if waiter.line is not None:
-            waiter.line.remove(waiter)
-            waiter.line = None
+        if waiter.awaits:
+            waiter.awaits = NOTHING
+            self.waiters = tuple([other for other in self.waiters if other is not waiter])
 
     def readable(self) -> bool:
         """Attempt for everybody who waits to read; False when nobody does."""
-        return _attempt_all(self.readers) != _NOBODY_WAITED
+        self.ripe = _attempt_all(self.waiters, READABLE) == _NOBODY_WAITED
+        return not self.ripe
 
     def writable(self) -> bool:
         """Attempt for everybody who waits to write; False when nobody does."""
-        return _attempt_all(self.writers) != _NOBODY_WAITED
+        return _attempt_all(self.waiters, WRITABLE) != _NOBODY_WAITED
 
     def rearm(self, waiter: Waiter) -> None:
         """Obey the deadline of a `waiter` that was moved (law 7)."""
@@ -142,19 +142,18 @@ class Readiness:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for line in (self.readers, self.writers, self.parked):
-            for waiter in line:
-                waiter.line = None
-                if not self.loop.is_closed():
-                    waiter.wake()
-            line.clear()
+        waiters, self.waiters = self.waiters, ()
+        for waiter in waiters:
+            waiter.awaits = NOTHING
+            if not self.loop.is_closed():
+                waiter.wake()
 
     def _set_timer(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._rings_at = when
         # In an empty context: that of the present caller would be kept for as long as the channel.
-        self._timer = self.loop.call_at(when, self._ring, context=Context())
+        self._timer = self.loop.call_at(when, self._ring, context=turns_of(self.loop).context)
 
     def _ring(self) -> None:
         """Wake who is due, by the loop's own clock (uvloop's timers are early at times)."""
@@ -162,7 +161,7 @@ class Readiness:
         self._rings_at = math.inf
         now = self.loop.time()
         nearest = math.inf
-        for waiter in (*self.readers, *self.writers, *self.parked):
+        for waiter in self.waiters:
             if waiter.waiting:
                 if waiter.deadline <= now:
                     waiter.wake()
@@ -172,18 +171,18 @@ class Readiness:
             self._set_timer(max(nearest, now + TIMER_STEP_SECONDS))
 
 
-# What `_attempt_all` says of the line.
+# What `_attempt_all` says.
 _NOBODY_WAITED: Final = 0
 _NOBODY_WAITS: Final = 1  # any more
 _SOMEBODY_WAITS: Final = 2
 
 
-def _attempt_all(waiters: list[Waiter]) -> int:
-    """Attempt for everybody who waits in this line."""
+def _attempt_all(waiters: tuple[Waiter, ...], awaited: int) -> int:
+    """Attempt for everybody who waits for what is `awaited`."""
     outcome = _NOBODY_WAITED
     for waiter in waiters:
         future = waiter.future
-        if future is None or future.done():
+        if waiter.awaits != awaited or future is None or future.done():
             continue
         try:
             if not waiter.attempt():
@@ -205,13 +204,12 @@ class DescriptorReadiness(Readiness):
     loop spin and uvloop abort, so `release` comes before the close, always.
     """
 
-    __slots__ = ("_descriptor", "_has_failed", "_reader", "_watches_writable")
-
-    watching: bool
+    __slots__ = ("_descriptor", "_has_failed", "_reader", "_watches_readable", "_watches_writable")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
         super().__init__(loop)
         self._descriptor = descriptor
+        self._watches_readable = False
         self._watches_writable = False
         # uvloop drops both watchers of a descriptor on which the kernel reports an error (a reset),
         # after calling each once more and without a word, though bytes may be left before the
@@ -222,17 +220,17 @@ class DescriptorReadiness(Readiness):
 
     def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
         reader = self._reader
-        if not self.watching or (reader is not None and reader() is None):
+        if not self._watches_readable or (reader is not None and reader() is None):
             self._watch_readable()
-        if waiter.line is self.readers and waiter.deadline >= self._rings_at:
+        if waiter.awaits == READABLE and waiter.deadline >= self._rings_at:
             waiter.future = future = self.loop.create_future()  # all that `park` would do
             return future
-        return self.park(waiter, self.readers)
+        return self.park(waiter, READABLE)
 
     def wait_writable(self, waiter: Waiter) -> asyncio.Future[None]:
         if not self._watches_writable:
             self._watch_writable()
-        return self.park(waiter, self.writers)
+        return self.park(waiter, WRITABLE)
 
     def _watch_readable(self) -> None:
         if self.closed:
@@ -245,7 +243,7 @@ class DescriptorReadiness(Readiness):
         except RuntimeError:  # uvloop keeps the dropped watcher until it is removed
             self.loop.remove_reader(self._descriptor)
             self._add(self.loop.add_reader, callback)
-        self.watching = True
+        self._watches_readable = True
         if self._has_failed is not None:
             self._reader = ref(callback)
 
@@ -266,21 +264,22 @@ class DescriptorReadiness(Readiness):
         Context().run(add, self._descriptor, callback)
 
     def _watch_again(self) -> None:
-        if self.watching:
+        if self._watches_readable:
             self._watch_readable()
         if self._watches_writable:
             self._watch_writable()
 
     def _on_readable(self) -> None:
-        outcome = _attempt_all(self.readers)
+        outcome = _attempt_all(self.waiters, READABLE)
         if outcome == _NOBODY_WAITED:
+            self.ripe = True
             self._stop_reading()
         elif outcome == _SOMEBODY_WAITS:
             self._look_for_failure()
 
     def _on_writable(self) -> None:
         # A socket is nearly always writable: a writer that nobody waits for fires on every tick.
-        if _attempt_all(self.writers) == _SOMEBODY_WAITS:
+        if _attempt_all(self.waiters, WRITABLE) == _SOMEBODY_WAITS:
             self._look_for_failure()
         else:
             self._stop_writing()
@@ -291,8 +290,8 @@ class DescriptorReadiness(Readiness):
             self.loop.call_soon(self._watch_again)
 
     def _stop_reading(self) -> None:
-        if self.watching:
-            self.watching = False
+        if self._watches_readable:
+            self._watches_readable = False
             self.loop.remove_reader(self._descriptor)
 
     def _stop_writing(self) -> None:

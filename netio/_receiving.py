@@ -193,7 +193,7 @@ class Receiver(Operation):
         wait = None
         if (
             self._dry
-            and channel.watching  # so that the loop tells when more is there
+            and not channel.ripe
             and not self.buffer.size
             and now < self.deadline
             and turns.credit > 0
@@ -233,7 +233,7 @@ class Receiver(Operation):
         channel, turns = self.channel, self.turns
         try:
             waited = wait is not None
-            likely = not waited and not (self._dry and channel.watching)
+            likely = not waited and (channel.ripe or not self._dry)
             if wait is not None:
                 await wait
                 turns.renew()
@@ -281,6 +281,7 @@ class Receiver(Operation):
         """Attempt until the read is over, its turn is (law 35), or more is not likely there."""
         until = self.bytes_received + BYTES_PER_TURN
         before = self.bytes_received
+        self.channel.ripe = False
         while not self.attempt() and not self._dry and self.bytes_received < until:
             pass
         self.turns.charge(self.bytes_received - before)

@@ -41,6 +41,7 @@ from netio._opening import Opening
 from netio._readiness import Waiter
 from netio._stream import Stream
 from netio._tasks import wait_ended
+from netio._turns import turns_of
 
 if TYPE_CHECKING:
     from netio._channel import Channel
@@ -111,6 +112,7 @@ class Server:
         self._accepted = 0
         self._failed = 0
         self._loop = asyncio.get_running_loop()
+        self._context = turns_of(self._loop).context
         self._accepting = [self._loop.create_task(self._accept(a)) for a in acceptors]
 
     @property
@@ -250,10 +252,10 @@ class Server:
             task = self._loop.create_task(handling, name=connection.name)
         except BaseException:
             handling.close()
-            connection.end()
+            connection()
             raise
         connection.task = task
-        task.add_done_callback(connection.end)
+        task.add_done_callback(connection, context=self._context)
 
     async def _handle(self, connection: _Connection) -> None:
         stream = connection.stream
@@ -310,7 +312,7 @@ class _Connection:
         self.fate = _Fate.FINISHED
         self.closes = False
 
-    def end(self, _: object = None) -> None:
+    def __call__(self, _: object = None) -> None:
         """The task has ended; if it was cancelled before it began, the stream is still open."""
         self._among.pop(self.stream, None)
         self.stream.abort()

@@ -7,6 +7,7 @@ is used up, the next operation lets the loop turn once. A wait is such a turn, a
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -14,15 +15,19 @@ from netio._defaults import COST_SHIFT, OPERATIONS_PER_TURN
 
 
 class Turns:
-    """The credit that the operations of one loop have until the loop must turn.
+    """What the operations of one loop share.
 
-    The quick ways read and lower `credit` themselves.
+    Attributes:
+        credit: what they have until the loop must turn. The quick ways lower it themselves.
+        context: an empty one, for callbacks that are nobody's. In the context of whoever happens
+            to call, a callback that is kept for long would keep all that is in there.
     """
 
-    __slots__ = ("credit",)
+    __slots__ = ("context", "credit")
 
     def __init__(self) -> None:
         self.credit = OPERATIONS_PER_TURN
+        self.context = Context()
 
     def charge(self, size: int) -> None:
         """One operation has moved, searched or copied `size` bytes without waiting."""

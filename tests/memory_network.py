@@ -11,7 +11,7 @@ from collections import deque
 
 from netio._limits import Operation
 from netio._memory import MemoryChannel, memory_pair
-from netio._readiness import Readiness, Waiter
+from netio._readiness import READABLE, Readiness, Waiter
 from netio._resolve import Target
 
 
@@ -39,7 +39,7 @@ class MemoryAcceptor(Readiness):
     async def wait_readable(self, waiter: Waiter) -> None:
         if self._queue:
             self.loop.call_soon(self.readable)
-        await self.park(waiter, self.readers)
+        await self.park(waiter, READABLE)
 
 
 class MemoryNetwork:

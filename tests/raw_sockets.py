@@ -102,11 +102,11 @@ class Known(DescriptorReadiness):
 
     @property
     def waits(self) -> bool:
-        return any(waiter.waiting for waiter in (*self.readers, *self.writers))
+        return any(waiter.waiting for waiter in self.waiters)
 
     def reach_limit(self) -> None:
         """The limit of the call is reached, and the timer rings now."""
-        for waiter in (*self.readers, *self.writers):
+        for waiter in self.waiters:
             waiter._own = waiter.deadline = self.loop.time() - 0.001  # type: ignore[attr-defined]
         self.ring()
 

@@ -25,6 +25,7 @@ import netio
 from netio._channel import SocketChannel
 from netio._limits import Operation
 from netio._memory import MemoryChannel, memory_pair
+from netio._readiness import WRITABLE, Waiter
 from netio._stream import Stream
 
 KINDS = ("tcp", "unix", "memory")
@@ -96,6 +97,10 @@ def tcp_sockets(*, small: bool = False) -> tuple[socket.socket, socket.socket]:
     for sock in (near, far):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return near, far
+
+
+def waiting_to_write(channel: Any) -> list[Waiter]:
+    return [waiter for waiter in channel.waiters if waiter.awaits == WRITABLE]
 
 
 class Hand:
@@ -174,8 +179,7 @@ class Hand:
         self._until(lambda: not self.take(1 << 20) and len(self.there) >= size)
 
     def writer_waits(self) -> bool:
-        waiters = self.near._channel.writers
-        return any(w.future is not None and not w.future.done() for w in waiters)
+        return any(waiter.waiting for waiter in waiting_to_write(self.near._channel))
 
     # What the loop does on this side.
 
@@ -186,7 +190,7 @@ class Hand:
         while before != (before := self.unread()):
             if isinstance(channel, MemoryChannel):
                 channel._report()
-            elif isinstance(channel, SocketChannel) and channel.watching:
+            elif isinstance(channel, SocketChannel) and channel._watches_readable:
                 channel._on_readable()
 
     def attempt_write(self) -> None:

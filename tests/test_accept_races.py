@@ -68,7 +68,7 @@ class AcceptBench:
 
         def come_noticed() -> None:
             come()
-            if acceptor.watching:
+            if acceptor._watches_readable:
                 acceptor._on_readable()
 
         def give_up() -> None:

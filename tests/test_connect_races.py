@@ -61,7 +61,7 @@ class ConnectBench:
         return await netio.connect_tcp("127.0.0.1", port, timeout=10)
 
     def _acts(self, readiness: Known, whole: Operation) -> Acts:
-        [attempt] = readiness.writers
+        [attempt] = readiness.waiters
         assert isinstance(attempt, Operation)
 
         def open_by(event: str) -> None:

@@ -59,7 +59,7 @@ class SocketBench:
 
             def happen() -> None:
                 act(*arguments)
-                if readiness.watching:
+                if readiness._watches_readable:
                     readiness._on_readable()
 
             return happen

@@ -12,7 +12,7 @@ import pytest
 import streams
 from footprint import footprint
 from schedules import Acts, Play, play_all, play_alone, thinned
-from streams import Hand, Pair, make_pair, outcome_of
+from streams import Hand, Pair, make_pair, outcome_of, waiting_to_write
 from writes import PAYLOAD, SOME, STARTS, check, schedules
 
 import netio
@@ -61,7 +61,7 @@ class WriteBench:
 
     def _acts(self, hand: Hand, behind: "asyncio.Task[Any]") -> Acts:
         near = hand.near
-        [outgoing] = near._channel.writers
+        [outgoing] = waiting_to_write(near._channel)
         return {
             "p": lambda: hand.make_some_room(SOME),
             "w": hand.take_all,

@@ -321,7 +321,7 @@ async def test_nothing_is_kept_of_writes_that_are_over(kind: str) -> None:
         await collect(far)
         await asyncio.gather(*whole)
         channel = near._channel
-        assert (channel.writers, channel.parked, list(near._sender._queue)) == ([], [], [])
+        assert (channel.waiters, list(near._sender._queue)) == ((), [])
         assert near._sender._current is None
 
 
