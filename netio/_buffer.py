@@ -7,11 +7,14 @@ The operations it wants, and what they cost:
 - append a chunk: linear in all bytes that ever came, also when they come one at a time (law 32).
   A remainder smaller than the chunk is joined to it; a larger one becomes a `bytearray`, which
   grows and loses its beginning in amortized constant time;
-- look for a separator: where the last search stopped, not from the beginning.
+- look for a separator: where the last search stopped, not from the beginning;
+- one line after the other: cut in advance, some at a time.
 """
 
 from __future__ import annotations
 
+import io
+import itertools
 from typing import TYPE_CHECKING, Final, Protocol
 
 from netio._defaults import (
@@ -28,16 +31,30 @@ if TYPE_CHECKING:
 # does not make each record cost a pass over everything that is buffered.
 _FIRST_WINDOW_BYTES: Final = 256
 
+# Who reads line after line gets so many bytes cut in advance: at first what costs little if no more
+# lines are asked for, then twice as much each time. A line cut in advance is a copy.
+_FIRST_CUT_BYTES: Final = 256
+_LARGEST_CUT_BYTES: Final = 4096
+
 
 class ReceiveBuffer:
-    """Unread bytes, in order: `data` from `start` on."""
+    """Unread bytes, in order: `data` from `start` on.
 
-    __slots__ = ("data", "size", "start")
+    Attributes:
+        size: how many bytes are unread.
+        lines: what follows cut into lines, the next one last, as long as `start` is `lines_at`;
+            never the last bytes of `data`. Whoever takes one moves both, and lowers `size`.
+    """
+
+    __slots__ = ("_cut", "data", "lines", "lines_at", "size", "start")
 
     def __init__(self) -> None:
         self.data: bytes | bytearray = b""
         self.start = 0
-        self.size = 0  # how many bytes are unread
+        self.size = 0
+        self.lines: list[bytes] | None = None
+        self.lines_at = -1
+        self._cut = _FIRST_CUT_BYTES
 
     def __len__(self) -> int:
         return self.size
@@ -47,6 +64,7 @@ class ReceiveBuffer:
         data, start = self.data, self.start
         remaining = self.size
         self.size = remaining + len(chunk)
+        self.lines = None
         if not remaining:
             self.data = chunk
         elif isinstance(data, bytearray):
@@ -76,12 +94,44 @@ class ReceiveBuffer:
             self.start = 0
         return taken
 
+    def take_line(self, limit: int) -> bytes | None:
+        """Give away a line of at most `limit` bytes, if all of it is here."""
+        if self.lines_at == self.start:
+            self._cut_lines(limit)
+            if self.lines:
+                line = self.lines.pop()
+                self.size -= len(line)
+                self.start = self.lines_at = self.start + len(line)
+                return line
+        else:  # something else was read since the last line
+            self.lines = None
+            self._cut = _FIRST_CUT_BYTES
+        end = self.data.find(b"\n", self.start, self.start + limit) + 1
+        if not end:
+            return None
+        line = self.take(end - self.start)
+        self.lines_at = self.start
+        return line
+
+    def _cut_lines(self, limit: int) -> None:
+        """Cut what follows into lines; the last bytes, or a line that is too long, end that."""
+        end = min(self.start + self._cut, self.start + self.size - 1)
+        self._cut = min(2 * self._cut, _LARGEST_CUT_BYTES)
+        lines = io.BytesIO(memoryview(self.data)[self.start : end]).readlines()
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        if limit < _LARGEST_CUT_BYTES:
+            lines = list(itertools.takewhile(lambda line: len(line) <= limit, lines))
+        lines.reverse()
+        self.lines = lines
+
     def peek(self) -> bytes:
         """A copy of everything; nothing is given away."""
         return bytes(memoryview(self.data)[self.start :])
 
     def clear(self) -> None:
         """Forget everything."""
+        self.lines = None
         self.data = b""
         self.start = self.size = 0
 

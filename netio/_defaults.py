@@ -38,11 +38,13 @@ SMALL_PIECE_BYTES: Final = 4 * 1024
 STREAM_LIMIT_BYTES: Final = 64 * 1024
 
 # After so many operations that did not have to wait, or so many bytes in one of them, the task
-# gives the loop a turn (law 35). 256 buffer hits take well under a tenth of a millisecond.
-OPERATIONS_PER_TURN: Final = 256
+# gives the loop a turn (law 35). 512 buffer hits take a fifth of a millisecond.
+OPERATIONS_PER_TURN: Final = 512
 BYTES_PER_TURN: Final = 256 * 1024
 
-# What an operation costs of its task's turn: one, and one for each KiB it moved, by shifting.
+# What an operation costs of its task's turn: one for a buffer hit, more for what may ask the
+# system, and one for each 512 bytes it moved, by shifting.
+SYSTEM_CALL_COST: Final = 2
 COST_SHIFT: Final = (BYTES_PER_TURN // OPERATIONS_PER_TURN).bit_length() - 1
 
 # An operation whose limit has passed takes what is there at that moment (law 9); a peer that

@@ -21,6 +21,7 @@ from netio._defaults import (
     LAST_LOOK_BYTES,
     READ_AHEAD_BELOW_BYTES,
     READ_BYTES,
+    SYSTEM_CALL_COST,
 )
 from netio._errors import (
     IncompleteRead,
@@ -189,7 +190,7 @@ class Receiver(Operation):
         else:
             self.start(now, timeout, self.timeouts.read, "read", self.standing)
         turns = self.turns
-        turns.credit -= 1
+        turns.credit -= SYSTEM_CALL_COST
         wait = None
         if (
             self._dry
@@ -307,6 +308,7 @@ class Receiver(Operation):
                     buffer.append(chunk)
                 else:
                     buffer.data = chunk
+                    buffer.lines = None
                     buffer.start = 0
                     buffer.size = taken
             else:

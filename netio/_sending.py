@@ -24,6 +24,7 @@ from netio._defaults import (
     OPERATIONS_PER_TURN,
     READ_BYTES,
     SMALL_PIECE_BYTES,
+    SYSTEM_CALL_COST,
 )
 from netio._errors import ConnectionLost, NetioError, StreamClosed, connection_lost
 from netio._limits import Operation, Timeouts
@@ -215,7 +216,7 @@ class Sender:
             # Kept here, since the kernel says it only once; the slow way raises it.
             self._receiver.fail(error)
             return None
-        self._turns.credit -= 1 + (sent >> COST_SHIFT)
+        self._turns.credit -= SYSTEM_CALL_COST + (sent >> COST_SHIFT)
         self.bytes_sent += sent
         return sent
 

@@ -101,9 +101,16 @@ class Stream:
         receiver = self._receiver
         buffer = receiver.buffer
         turns = receiver.turns
-        if n.__class__ is int and 0 < n <= buffer.size and not receiver.busy and turns.credit > 0:
+        size = buffer.size
+        if n.__class__ is int and 0 < n <= size and not receiver.busy and turns.credit > 0:
             turns.credit -= 1
-            return buffer.take(n)
+            data = buffer.data
+            if n == size or data.__class__ is not bytes:
+                return buffer.take(n)
+            start = buffer.start  # the rest is what `take` would do
+            buffer.start = end = start + n
+            buffer.size = size - n
+            return data[start:end]
         if n.__class__ is not int or n < 0:
             n = check_count(n, "n")
         if n - buffer.size >= READ_BYTES:
@@ -195,20 +202,21 @@ class Stream:
             check_timeout(timeout)
         receiver = self._receiver
         if limit is DEFAULT:
-            limit = receiver.limit
             buffer = receiver.buffer
-            data, start = buffer.data, buffer.start
-            end = data.find(b"\n", start, start + limit) + 1
             turns = receiver.turns
-            if end and not receiver.busy and turns.credit > 0:
-                turns.credit -= 1
-                rest = buffer.size - end + start
-                if rest and data.__class__ is bytes:
-                    buffer.start = end
-                    buffer.size = rest
-                    return data[start:end] if keep else data[start : end - 1]
-                line = buffer.take(end - start)
-                return line if keep else line[:-1]
+            lines = buffer.lines
+            if not receiver.busy and turns.credit > 0:
+                if lines and (start := buffer.start) == buffer.lines_at:
+                    turns.credit -= 1
+                    line = lines.pop()
+                    size = len(line)
+                    buffer.size -= size
+                    buffer.start = buffer.lines_at = start + size
+                    return line if keep else line[:-1]
+                if found := buffer.take_line(receiver.limit):
+                    turns.credit -= 1
+                    return found if keep else found[:-1]
+            limit = receiver.limit
         else:
             limit = check_count(limit, "limit", at_least=1)
         return await receiver.record(

@@ -11,7 +11,7 @@ from contextvars import Context
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from netio._defaults import COST_SHIFT, OPERATIONS_PER_TURN
+from netio._defaults import COST_SHIFT, OPERATIONS_PER_TURN, SYSTEM_CALL_COST
 
 
 class Turns:
@@ -31,7 +31,7 @@ class Turns:
 
     def charge(self, size: int) -> None:
         """One operation has moved, searched or copied `size` bytes without waiting."""
-        self.credit -= 1 + (size >> COST_SHIFT)
+        self.credit -= SYSTEM_CALL_COST + (size >> COST_SHIFT)
 
     def renew(self) -> None:
         """The loop has turned."""

@@ -128,7 +128,7 @@ FAULTS = [
         "test_stream_lifecycle.py::test_an_end_wakes_the_read_that_waits",
         (
             "_readiness.py",
-            "                if not self.loop.is_closed():\n                    waiter.wake()\n",
+            "            if not self.loop.is_closed():\n                waiter.wake()\n",
             "",
         ),
     ),
@@ -178,8 +178,18 @@ FAULTS = [
         "test_stream_fairness.py::test_an_endless_run_of_operations_leaves_turns_for_others",
         (
             "_stream.py",
-            "            turns.credit -= 1\n            return buffer.take(n)\n",
-            "            return buffer.take(n)\n",
+            "            turns.credit -= 1\n            data = buffer.data\n",
+            "            data = buffer.data\n",
+        ),
+    ),
+    fault(
+        "lines that were cut in advance outlive what they were cut from",
+        "test_reading.py::test_lines_that_were_cut_in_advance_are_forgotten_when_more_comes",
+        ("_receiving.py", "                    buffer.lines = None\n", ""),
+        (
+            "_buffer.py",
+            "        self.lines = None\n        if not remaining",
+            "        if not remaining",
         ),
     ),
     fault(

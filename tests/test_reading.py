@@ -14,6 +14,7 @@ from streams import Hand, Pair, a_pair, in_one_tick, make_pair, outcome_of, read
 from virtual import run_virtual
 
 import netio
+from netio._buffer import ReceiveBuffer
 from netio._stream import Stream
 
 kind, pair = streams.kind, streams.pair
@@ -297,6 +298,107 @@ def test_results_do_not_depend_on_how_the_bytes_were_cut(
     expected = outcomes([whole] if whole else [], calls)
     assert outcomes(pieces, calls) == expected  # law 28
     assert outcomes(alone, calls) == expected
+
+
+LINE_LIMIT = 16
+STEPS = st.lists(
+    st.one_of(
+        st.sampled_from(["line", "line", "line", "line without newline", "write"]),
+        st.integers(1, 12),
+    ),
+    min_size=20,
+    max_size=80,
+)
+# Short lines, and at times one that is too long.
+TEXTS = st.lists(
+    st.lists(st.integers(0, LINE_LIMIT), min_size=10, max_size=60).map(
+        lambda sizes: b"".join(b"x" * size + b"\n" for size in sizes)
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def model_line(rest: bytes) -> bytes | None:
+    """The next line; None: it is too long."""
+    end = rest.find(b"\n", 0, LINE_LIMIT) + 1
+    return rest[:end] if end else rest if len(rest) <= LINE_LIMIT else None
+
+
+@settings(max_examples=200)
+@given(TEXTS, STEPS)
+def test_lines_that_were_cut_in_advance_are_those_that_are_next(
+    texts: list[bytes], steps: list[str | int]
+) -> None:
+    async def main() -> None:
+        near, far = make_pair("memory", limit=LINE_LIMIT)
+        unsent, rest = list(texts), b""
+        for step in ["write", *steps]:
+            if step == "write":
+                if unsent:
+                    rest += unsent[0]
+                    await far.write(unsent.pop(0))
+            elif isinstance(step, int):
+                if step <= len(rest):
+                    assert await near.read_exactly(step) == rest[:step]
+                    rest = rest[step:]
+            elif b"\n" in rest[:LINE_LIMIT] or len(rest) > LINE_LIMIT:
+                line, keep = model_line(rest), step == "line"
+                answer = await outcome_of(near.read_line(keep=keep))
+                if line is None:
+                    assert isinstance(answer, netio.LimitExceeded)
+                else:
+                    assert answer == (line if keep else line[:-1])
+                    rest = rest[len(line) :]
+            assert near.peek() == rest[: near.buffered]
+        if rest:
+            assert await near.read_exactly(len(rest)) == rest
+        near.abort()
+        far.abort()
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_lines_that_were_cut_in_advance_are_forgotten_when_more_comes(held: bool) -> None:
+    lines = [b"%03d\n" % number for number in range(100)]
+    async with a_pair("memory") as (near, far):
+        await far.write(b"".join(lines))
+        assert [await near.read_line() for _ in range(3)] == lines[:3]
+        if not held:
+            await near.read_exactly(4 * 97)
+        await far.write(b"new\n" * 20)
+        with pytest.raises(netio.DeadlineExceeded):
+            await near.read_exactly(1000, timeout=0)
+        await near.read_exactly(4 * 3)  # to the place in the buffer where they were
+        assert near._receiver.buffer.start == near._receiver.buffer.lines_at
+        assert await near.read_line() == (lines[6] if held else b"new\n")
+
+
+async def test_the_last_line_leaves_no_memory_behind(pair: Pair) -> None:
+    near, far = pair
+    await far.write(b"abc\n" * 1000)
+    for _ in range(1000):
+        assert await near.read_line() == b"abc\n"
+    assert near.buffered == 0
+    assert (near._receiver.buffer.data, near._receiver.buffer.lines or []) == (b"", [])
+
+
+async def test_who_reads_line_after_line_gets_them_cut_in_advance(pair: Pair) -> None:
+    near, far = pair
+    await far.write(b"abc\n" * 8000)
+    searches = 0
+
+    class Counted(ReceiveBuffer):
+        def take_line(self, limit: int) -> bytes | None:
+            nonlocal searches
+            searches += 1
+            return super().take_line(limit)
+
+    near._receiver.buffer = Counted()
+    for _ in range(8000):
+        assert await near.read_line() == b"abc\n"
+    assert searches < 200
 
 
 # The end, and failures. -----------------------------------------------------------------------
