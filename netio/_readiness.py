@@ -131,6 +131,15 @@ class Readiness:
         """Attempt for everybody who waits to write; False when nobody does."""
         return _attempt_all(self.waiters, WRITABLE) != _NOBODY_WAITED
 
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits now, for whatever."""
+        return any(waiter.waiting for waiter in self.waiters)
+
+    def nearest(self) -> float:
+        """The nearest deadline of those who wait; infinity when nobody does, or none has one."""
+        return min((w.deadline for w in self.waiters if w.waiting), default=math.inf)
+
     def rearm(self, waiter: Waiter) -> None:
         """Obey the deadline of a `waiter` that was moved (law 7)."""
         if waiter.waiting and waiter.deadline < self._rings_at:
@@ -157,18 +166,17 @@ class Readiness:
 
     def _ring(self) -> None:
         """Wake who is due, by the loop's own clock (uvloop's timers are early at times)."""
+        now = self.loop.time()
+        early = now < self._rings_at
         self._timer = None
         self._rings_at = math.inf
-        now = self.loop.time()
-        nearest = math.inf
         for waiter in self.waiters:
-            if waiter.waiting:
-                if waiter.deadline <= now:
-                    waiter.wake()
-                else:
-                    nearest = min(nearest, waiter.deadline)
+            if waiter.waiting and waiter.deadline <= now:
+                waiter.wake()
+        nearest = self.nearest()
         if nearest < math.inf:
-            self._set_timer(max(nearest, now + TIMER_STEP_SECONDS))
+            # One that rang before its time might do so over and over.
+            self._set_timer(max(nearest, now + TIMER_STEP_SECONDS) if early else nearest)
 
 
 # What `_attempt_all` says.

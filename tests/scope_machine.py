@@ -13,9 +13,10 @@ import anyio
 from scope_model import ANYIO, OUTSIDE, Ledger
 from scope_programs import A_TICK_LATER, Program
 from scope_statements import BodyError, World, run_block
-from virtual import TASK_FACTORIES, Deadlock, VirtualLoop
+from virtual import TASK_FACTORIES
 
 import netio
+from netio.testing import Deadlock, VirtualLoop
 
 # anyio's scopes keep the loop busy while a block that they have cut waits. Time passes anyway.
 BUSY_TICKS_MAX = 20
@@ -40,10 +41,17 @@ class ProgramLoop(VirtualLoop):
 
     def restart(self, order: int) -> None:
         self._set_time(0.0)
-        self._shuffle = random.Random(order) if order else None
+        self._draw = random.Random(order) if order else None
         self._busy = self.ticks = 0
         self.was_busy = False  # time has passed though something was ready to run
         self.complaints: list[str] = []
+
+    def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
+        """Timers due at one moment run in the order that was drawn when they were set."""
+        timer = super().call_at(when, *args, **options)
+        timer.rank = (when, self._draw.random() if self._draw else 0.0, *timer.rank[1:])
+        heapq.heapify(self._scheduled)
+        return timer
 
     def _select(self, timeout: float | None = None) -> list[Any]:
         self.ticks += 1

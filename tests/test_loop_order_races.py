@@ -18,13 +18,14 @@ import streams
 from raw_sockets import Known, known_readiness, what_is_in
 from reads import SOCKET_READS, STREAM_READS, Read, table
 from streams import outcome_of
-from virtual import run_virtual, virtual_loop
+from virtual import virtual_loop
 
 import netio
 from netio import _sockets
 from netio._channel import SocketChannel
 from netio._scopes import Scope
 from netio._stream import Stream
+from netio.testing import run
 
 LIMIT_S = 0.005
 READS = [read for read in (*STREAM_READS, *SOCKET_READS) if read.name != "read_all"]
@@ -169,4 +170,4 @@ def test_data_that_comes_with_the_limit_wins_whichever_the_loop_runs_first(
                 told = await collide(read, limit, keep_busy, lambda: virtual_loop().advance(1))
                 assert told[0] == (limit if timers_first else "d")
 
-    run_virtual(main(), timers_first=timers_first)
+    run(main(), timers_first=timers_first)

@@ -11,11 +11,11 @@ import streams
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streams import Hand, Pair, a_pair, in_one_tick, make_pair, outcome_of, read_rest, ticks
-from virtual import run_virtual
 
 import netio
 from netio._buffer import ReceiveBuffer
 from netio._stream import Stream
+from netio.testing import run
 
 kind, pair = streams.kind, streams.pair
 
@@ -282,7 +282,7 @@ def outcomes(chunks: list[bytes], calls: list[tuple[str, Call]]) -> list[Any]:
         far.abort()
         return found
 
-    return run_virtual(main())
+    return run(main())
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])

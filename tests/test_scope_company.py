@@ -7,9 +7,10 @@ from typing import Any
 
 import anyio
 import pytest
-from virtual import TASK_FACTORIES, run_virtual, virtual, virtual_loop
+from virtual import TASK_FACTORIES, run_with, virtual, virtual_loop
 
 import netio
+import netio.testing
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 
@@ -17,7 +18,7 @@ Main = Callable[[], Coroutine[Any, Any, None]]
 @pytest.fixture(params=TASK_FACTORIES)
 def run(request: pytest.FixtureRequest) -> Callable[[Main], None]:
     """Runs a coroutine on a virtual loop, once for each kind of task."""
-    return lambda main: run_virtual(main(), task_factory=TASK_FACTORIES[request.param])
+    return lambda main: run_with(TASK_FACTORIES[request.param], main())
 
 
 def this_task() -> "asyncio.Task[Any]":
@@ -355,5 +356,5 @@ def test_where_an_anyio_scope_mistakes_its_cut_for_another_it_does_so_with_every
         await asyncio.wait([task])
         return "cancelled" if task.cancelled() else repr(task.exception())
 
-    outcomes = [run_virtual(outcome(limit)) for limit in (netio.timeout, asyncio.timeout)]
+    outcomes = [netio.testing.run(outcome(limit)) for limit in (netio.timeout, asyncio.timeout)]
     assert outcomes[0] == outcomes[1]

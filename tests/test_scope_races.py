@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
-from virtual import TASK_FACTORIES, run_virtual, virtual, virtual_loop
+from virtual import TASK_FACTORIES, run_with, virtual, virtual_loop
 
 import netio
+from netio.testing import run
 
 each_kind_of_scope = pytest.mark.parametrize("make", [netio.timeout_at, netio.move_on_at])
 Factory = Callable[..., netio.Scope]
@@ -38,7 +39,7 @@ def run_in_task(request: pytest.FixtureRequest) -> Callable[[Main], None]:
             if not task.cancelled():
                 task.result()
 
-        run_virtual(outermost(), task_factory=TASK_FACTORIES[request.param])
+        run_with(TASK_FACTORIES[request.param], outermost())
         assert finished
 
     return run
@@ -376,7 +377,7 @@ def test_a_cancel_before_the_task_first_runs_wins() -> None:
         await asyncio.wait([task])
         assert task.cancelled()
 
-    run_virtual(main())
+    run(main())
 
 
 @virtual
@@ -486,7 +487,7 @@ def test_control_c_while_the_main_task_computes_is_not_lost_in_a_scope(delay: fl
             await forever()
 
     with pytest.raises(KeyboardInterrupt):
-        run_virtual(main())
+        run(main())
 
 
 # Law 17: the count of cancels is left as it was. ------------------------------------------------
@@ -660,7 +661,7 @@ def test_in_debug_mode_a_warning_explains_why_an_expiry_is_not_converted(
                 await swallow_a_cancel()
                 await forever()
 
-    run_virtual(main(), debug=debug)
+    run(main(), debug=debug)
     said = [record.getMessage() for record in caplog.records if record.name == "netio"]
     assert len(said) == debug
     if debug:
@@ -683,7 +684,7 @@ def test_an_ordinary_race_of_expiries_and_cancel_warns_of_nothing(
                         {"o": outer, "i": inner}[event].reschedule(1)
                 await forever()
 
-    run_virtual(main(), debug=True)
+    run(main(), debug=True)
     assert [record for record in caplog.records if record.name == "netio"] == []
 
 
@@ -695,7 +696,7 @@ def test_a_scope_that_expires_in_the_cleanup_of_an_outer_one_warns_of_nothing(
             async with netio.timeout(1), netio.timeout(2):
                 await clean_up(5)
 
-    run_virtual(main(), debug=True)
+    run(main(), debug=True)
     assert [record for record in caplog.records if record.name == "netio"] == []
 
 
@@ -833,7 +834,7 @@ def test_an_interrupt_of_the_program_passes(error: type[BaseException]) -> None:
                 raise error
 
     with pytest.raises(error):
-        run_virtual(main())
+        run(main())
 
 
 @virtual

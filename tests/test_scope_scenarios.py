@@ -13,9 +13,10 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from virtual import run_virtual, virtual, virtual_loop
+from virtual import run_with, virtual, virtual_loop
 
 import netio
+from netio.testing import run
 
 # Before 3.13, a task group whose child failed left the count of cancels of its task raised by one.
 GROUPS_LEAVE_A_COUNT = sys.version_info < (3, 13)
@@ -67,7 +68,7 @@ def test_b01_control_c_wins_over_an_expired_scope() -> None:
             await forever()
 
     with pytest.raises(KeyboardInterrupt):
-        run_virtual(main())
+        run(main())
 
 
 @virtual
@@ -101,7 +102,7 @@ def test_b03_a_scope_around_a_task_group_that_failed_is_right_or_cautious_and_sa
         await asyncio.wait([task])
         return asyncio.CancelledError if task.cancelled() else type(task.exception())
 
-    raised = run_virtual(outcome(), debug=True)
+    raised = run(outcome(), debug=True)
     said = [record.getMessage() for record in caplog.records if record.name == "netio"]
     if GROUPS_LEAVE_A_COUNT:
         assert raised is asyncio.CancelledError
@@ -268,7 +269,7 @@ def test_b11_an_eager_child_that_fails_at_once_is_not_called_a_timeout() -> None
     # Python 3.12's group leaves a cancel pending, which the next await of the task meets.
     expected = asyncio.CancelledError if GROUPS_LEAVE_A_COUNT else netio.DeadlineExceeded
     with pytest.raises(expected):
-        run_virtual(main(), task_factory=asyncio.eager_task_factory)
+        run_with(asyncio.eager_task_factory, main())
 
 
 def test_b13_a_scope_outside_a_task_says_so() -> None:
@@ -285,7 +286,7 @@ def test_b13_a_scope_outside_a_task_says_so() -> None:
         await asyncio.sleep(0)
         assert said == ["scope 'lookup' must be entered inside a task"]
 
-    run_virtual(main())
+    run(main())
 
 
 @pytest.mark.parametrize("cancel_first", [False, True])
@@ -318,7 +319,7 @@ def test_b15_sock_recv_under_a_scope_keeps_its_bytes(timers_first: bool) -> None
                 got = await virtual_loop().sock_recv(ours, 100)
             return got or ours.recv(100)
 
-    assert run_virtual(main(), timers_first=timers_first) == b"data"
+    assert run(main(), timers_first=timers_first) == b"data"
 
 
 @pytest.mark.parametrize("limit", ["call", "scope"])
@@ -338,7 +339,7 @@ def test_b15_a_read_in_that_race_keeps_its_bytes(limit: str, timers_first: bool)
                     pass
                 return got or await stream.read_exactly(4, timeout=0)
 
-    assert run_virtual(main(), timers_first=timers_first) == b"data"
+    assert run(main(), timers_first=timers_first) == b"data"
 
 
 @virtual

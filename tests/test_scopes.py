@@ -13,9 +13,10 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from virtual import VirtualLoop, run_virtual, virtual, virtual_loop
+from virtual import virtual, virtual_loop
 
 import netio
+from netio.testing import VirtualLoop, run
 
 FACTORIES = [netio.timeout, netio.timeout_at, netio.move_on_after, netio.move_on_at]
 Factory = Callable[..., netio.Scope]
@@ -302,7 +303,7 @@ def test_a_scope_can_be_made_under_one_loop_and_entered_under_another() -> None:
                 await forever()
         return virtual_loop().time()
 
-    assert run_virtual(use(run_virtual(make()))) == 6.0
+    assert run(use(run(make()))) == 6.0
 
 
 # Law 4: the nearest deadline counts. -----------------------------------------------------------
@@ -678,7 +679,7 @@ def test_bytes_that_came_in_the_tick_of_the_expiry_are_returned_or_still_readabl
                 got = await loop.sock_recv(ours, 100)
             return got or ours.recv(100)
 
-    assert run_virtual(main(), timers_first=timers_first) == b"data"
+    assert run(main(), timers_first=timers_first) == b"data"
 
 
 # What a scope shows. ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from footprint import footprint, settled
 from memory_network import MemoryNetwork
 from streams import outcome_of, ticks
-from virtual import TASK_FACTORIES, run_virtual, virtual, virtual_loop
+from virtual import TASK_FACTORIES, run_with, virtual, virtual_loop
 
 import netio
 
@@ -339,7 +339,7 @@ def test_a_handler_may_close_its_server_in_its_first_step(factory: str) -> None:
         await ticks(2)
         assert virtual_loop().timers() == []
 
-    run_virtual(main(), task_factory=TASK_FACTORIES[factory])
+    run_with(TASK_FACTORIES[factory], main())
 
 
 # Cancelled. --------------------------------------------------------------------------------------

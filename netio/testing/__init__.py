@@ -2,3 +2,13 @@
 
 For whoever tests timeouts without sleeping, netio's own tests first.
 """
+
+from netio.testing._clock import Deadlock, TooManySteps, VirtualLoop, new_event_loop, run
+
+__all__ = [
+    "Deadlock",
+    "TooManySteps",
+    "VirtualLoop",
+    "new_event_loop",
+    "run",
+]
