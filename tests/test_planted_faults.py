@@ -260,6 +260,8 @@ def runs(
     if loop_variant != "stock":
         pytest.skip("on one loop is enough")
 
+    tmp_path_factory.getbasetemp()  # which several threads can't make at once
+
     def run(one: Fault) -> subprocess.CompletedProcess[str]:
         return pytest_run(copy_of_netio(tmp_path_factory.mktemp("fault"), one.edits), one.test)
 
