@@ -3,7 +3,8 @@
 For whoever tests timeouts without sleeping, netio's own tests first.
 """
 
-from netio.testing._clock import Deadlock, TooManySteps, VirtualLoop, new_event_loop, run
+from netio.testing._clock import VirtualLoop, new_event_loop, run
+from netio.testing._waiting import Deadlock, TooManySteps
 
 __all__ = [
     "Deadlock",

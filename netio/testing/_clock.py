@@ -11,9 +11,9 @@ ready and no callback is left:
     a descriptor, a signal or a thread of others?   wait for it, in real time, for a second
     nothing of it                                   Deadlock
 
-It stands on a few inner names of asyncio, all of them used in this file and no other of netio: the
-loop's `_ready`, `_scheduled`, `_clock_resolution`, `_process_events`, `_signal_handlers`, and the
-handles' `_callback`. Those were the same in each version from 3.7 on.
+It stands on a few inner names of asyncio: the loop's `_ready`, `_scheduled`, `_clock_resolution`,
+`_process_events` and `_signal_handlers`. They were the same in each version from 3.7 on. What a
+handle of the loop is about to do, `_handles.py` knows.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, Unpack
 
 from netio._arguments import check_count
 from netio._limits import check_seconds
-from netio._readiness import Readiness
 from netio._resolve import resolver_of
+from netio.testing._handles import acts_at, wakes_somebody
 from netio.testing._order import mix, shuffle_equals, shuffle_tasks
-from netio.testing._waiting import describe_tasks
+from netio.testing._waiting import Deadlock, TooManySteps, describe_tasks
 
 if TYPE_CHECKING:
     from collections import deque
@@ -55,39 +55,6 @@ PATIENCE_SECONDS: Final = 10.0
 
 #: Real seconds for what may come from others, when nothing that the loop knows of is left.
 STRANGER_SECONDS: Final = 1.0
-
-
-class Deadlock(Exception):
-    """Nothing can run on a virtual clock any more: no timer is set that would wake anybody.
-
-    The text names every task that waits, what for, and where. It is raised out of the loop, by
-    `run` and its like, and not into a task: no ``except`` of the program under test can hide it.
-
-    Attributes:
-        waiting: a line for each task that waits.
-    """
-
-    def __init__(self, reason: str, waiting: tuple[str, ...] = ()) -> None:
-        super().__init__(_with_tasks(reason, waiting))
-        self.waiting: tuple[str, ...] = waiting
-
-
-class TooManySteps(Exception):
-    """A run on a virtual clock has taken as many turns of the loop as `max_steps` allows.
-
-    The text says whether the clock stood still meanwhile, and names every task and where it is.
-
-    Attributes:
-        waiting: a line for each task.
-    """
-
-    def __init__(self, reason: str, waiting: tuple[str, ...] = ()) -> None:
-        super().__init__(_with_tasks(reason, waiting))
-        self.waiting: tuple[str, ...] = waiting
-
-
-def _with_tasks(reason: str, waiting: tuple[str, ...]) -> str:
-    return "\n  ".join([reason, *(waiting or ("there is no task",))])
 
 
 class _Timer(asyncio.TimerHandle):
@@ -217,7 +184,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 break
             if not timer.cancelled():
                 self._set_time(max(self._now, timer.when()))
-                if _acts_at(timer) <= self._now:
+                if acts_at(timer) <= self._now:
                     return True
             heapq.heappop(self._scheduled)
             timer._scheduled = False  # type: ignore[attr-defined]
@@ -294,7 +261,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             for key in self._selector.get_map().values()
             if key.fd not in self._own
             for way, handle in zip(("reading", "writing"), key.data, strict=True)
-            if handle is not None and _wakes_somebody(handle)
+            if handle is not None and wakes_somebody(handle)
         ]
         if self._signal_handlers:
             found.append("a signal")
@@ -383,25 +350,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return due
 
 
-# What a handle would do. -------------------------------------------------------------------------
-
-
-def _acts_at(timer: asyncio.TimerHandle) -> float:
-    """When `timer` does something, at the earliest; infinity: as things stand, never.
-
-    This is the one place that knows of timers that are set too early. The timer of a channel is
-    moved lazily (`netio._readiness`): it may ring when nobody waits any more, or for who waits
-    until later, and then sets itself again, or not. To stop there would show a time at which
-    nothing happens, and hide a deadlock.
-    """
-    owner = getattr(timer._callback, "__self__", None)  # type: ignore[attr-defined]
-    return owner.nearest() if isinstance(owner, Readiness) else timer.when()
-
-
-def _wakes_somebody(watcher: asyncio.Handle) -> bool:
-    """Whether anybody waits for what `watcher` is called for: netio's readers stay registered."""
-    owner = getattr(watcher._callback, "__self__", None)  # type: ignore[attr-defined]
-    return not isinstance(owner, Readiness) or owner.awaited
+# Names. -------------------------------------------------------------------------------------------
 
 
 def _name_of_job(func: Callable[..., object]) -> str:

@@ -15,6 +15,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from netio.testing._handles import is_step
+
 if TYPE_CHECKING:
     import random
 
@@ -51,13 +53,3 @@ def mix(first: list[Any], second: list[Any], draw: random.Random) -> list[Any]:
         both = len(ones) + len(others)
         mixed.append((ones if draw.random() * both < len(ones) else others).popleft())
     return [*mixed, *ones, *others]
-
-
-def is_step(handle: asyncio.Handle) -> bool:
-    """Whether it starts or resumes a task (and is not, say, `Task.cancel`)."""
-    callback = handle._callback  # type: ignore[attr-defined]
-    owner = getattr(callback, "__self__", None)
-    if not (asyncio.isfuture(owner) and hasattr(owner, "get_coro")):
-        return False
-    name = getattr(callback, "__name__", "_step")
-    return name == "task_wakeup" or name.startswith("_")

@@ -1,5 +1,7 @@
 """Names what each task waits for: an operation of netio by its text, anything else by its code.
 
+The errors of a virtual clock tell it, which end a run that would have no end.
+
 A task that waits is a chain of coroutines, each of which awaits the next. This walks down the
 chain, and says at which line each one is, the innermost first.
 """
@@ -24,6 +26,39 @@ MAX_FRAMES: Final = 8
 _NETIO: Final = os.path.dirname(_limits.__file__) + os.sep
 _KIT: Final = os.path.dirname(__file__) + os.sep
 _STANDARD_LIBRARY: Final = os.path.dirname(asyncio.__file__) + os.sep
+
+
+class Deadlock(Exception):
+    """Nothing can run on a virtual clock any more: no timer is set that would wake anybody.
+
+    The text names every task that waits, what for, and where. It is raised out of the loop, by
+    `run` and its like, and not into a task: no ``except`` of the program under test can hide it.
+
+    Attributes:
+        waiting: a line for each task that waits.
+    """
+
+    def __init__(self, reason: str, waiting: tuple[str, ...] = ()) -> None:
+        super().__init__(_with_tasks(reason, waiting))
+        self.waiting: tuple[str, ...] = waiting
+
+
+class TooManySteps(Exception):
+    """A run on a virtual clock has taken as many turns of the loop as `max_steps` allows.
+
+    The text says whether the clock stood still meanwhile, and names every task and where it is.
+
+    Attributes:
+        waiting: a line for each task.
+    """
+
+    def __init__(self, reason: str, waiting: tuple[str, ...] = ()) -> None:
+        super().__init__(_with_tasks(reason, waiting))
+        self.waiting: tuple[str, ...] = waiting
+
+
+def _with_tasks(reason: str, waiting: tuple[str, ...]) -> str:
+    return "\n  ".join([reason, *(waiting or ("there is no task",))])
 
 
 def describe_tasks(loop: asyncio.AbstractEventLoop) -> tuple[str, ...]:
