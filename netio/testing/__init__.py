@@ -4,12 +4,16 @@ For whoever tests timeouts without sleeping, netio's own tests first.
 """
 
 from netio.testing._clock import VirtualLoop, new_event_loop, run
+from netio.testing._leaks import LeakCheck, Leaked, check_leaks
 from netio.testing._waiting import Deadlock, TooManySteps
 
 __all__ = [
     "Deadlock",
+    "LeakCheck",
+    "Leaked",
     "TooManySteps",
     "VirtualLoop",
+    "check_leaks",
     "new_event_loop",
     "run",
 ]
