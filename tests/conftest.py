@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import io
 import os
 import random
@@ -10,23 +9,18 @@ import shutil
 import signal
 import sys
 import typing
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_timeout
 from hypothesis import settings
-from pytest_asyncio import is_async_test
 
 HERE = Path(__file__).parent
 LOOP_VARIANTS = ("stock", "debug", "eager", "uvloop")
-# What ends in the tick of the test's end may take a few more ticks, and on a busy machine a moment,
-# to be gone: asyncio's transports close in a callback. Waited for only when something is left.
-SETTLE_S = 0.25
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Phase = Generator[None, None, None]  # a wrapper of one phase of a test
-failed = pytest.StashKey[bool]()
 
 collect_ignore = ["benchmarks"]
 
@@ -209,87 +203,3 @@ def require_programs(item: pytest.Item) -> None:
         pytest.fail(f"not installed, and --foreign-required was given: {', '.join(missing)}")
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
-
-
-# Leaks. ---------------------------------------------------------------------------------------
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, object]:
-    report = yield
-    if report.failed:
-        item.stash[failed] = True
-    return report
-
-
-@pytest.fixture(autouse=True)
-def check_for_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Has every test checked, first in and last out, so that its own fixtures are checked too."""
-    if request.node.get_closest_marker("leaks"):
-        yield
-    elif is_async_test(request.node):
-        # The loop has descriptors of its own, so this must be counted while it lives.
-        request.getfixturevalue("leak_check")
-        yield
-    else:
-        before = open_descriptors()
-        yield
-        if not request.node.stash.get(failed, False):
-            fail_if_leaked(new_since(before), set())
-
-
-@pytest.fixture
-async def leak_check(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """Fails the test when it leaves an open descriptor or a task that is not done."""
-    loop = asyncio.get_running_loop()
-    descriptors, tasks = open_descriptors(), other_tasks()
-    yield
-    if request.node.stash.get(failed, False):
-        return  # it may well have left something, which is not the news
-    give_up_at = loop.time() + SETTLE_S
-    while True:
-        left = new_since(descriptors)
-        running = other_tasks() - tasks
-        if not (left or running) or loop.time() >= give_up_at:
-            break
-        await asyncio.sleep(0.005)
-    fail_if_leaked(left, running)
-
-
-def open_descriptors() -> dict[int, str]:
-    """The open descriptors and what each is, such as `socket:[4711]`; empty where not on Linux."""
-    found: dict[int, str] = {}
-    try:
-        numbers = os.listdir("/proc/self/fd")
-    except FileNotFoundError:
-        return found
-    for number in numbers:
-        try:
-            found[int(number)] = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:
-            pass  # the one that listdir itself had open
-    return found
-
-
-def new_since(before: dict[int, str]) -> dict[int, str]:
-    """Told by their numbers: for each run of its loop, uvloop makes anew what it hears signals by.
-
-    It also opens /dev/null once it listens, or runs a program, and keeps that as a reserve.
-    """
-    now = open_descriptors()
-    return {n: what for n, what in now.items() if n not in before and what != os.devnull}
-
-
-def other_tasks() -> set[asyncio.Task[object]]:
-    return asyncio.all_tasks() - {asyncio.current_task()}
-
-
-def fail_if_leaked(descriptors: dict[int, str], tasks: set[asyncio.Task[object]]) -> None:
-    if not (descriptors or tasks):
-        return
-    lines = [
-        f"  descriptor {number} is open: {what}" for number, what in sorted(descriptors.items())
-    ]
-    lines += [f"  not done: {task!r}" for task in tasks]
-    gc.collect()  # so that a ResourceWarning that belongs here is not met by some later test
-    pytest.fail("the test left behind\n" + "\n".join(lines), pytrace=False)

@@ -416,6 +416,13 @@ def run(
             seed=seed, timers_first=timers_first, max_steps=max_steps, patience=patience
         )
 
+    return run_on(new_loop, main, debug=debug)
+
+
+def run_on(
+    new_loop: Callable[[], VirtualLoop], main: Coroutine[Any, Any, T], *, debug: bool | None = None
+) -> T:
+    """As `run`, on the loop that `new_loop` makes."""
     first: Exception | None = None
     try:
         with asyncio.Runner(debug=debug, loop_factory=new_loop) as runner:
