@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from virtual import virtual, virtual_loop
+from virtual import virtual_loop
 
 import netio
 
@@ -36,7 +36,7 @@ def state_of(limit: Any) -> str:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_raises_timeout_error_and_cancels_the_body(library: Any) -> None:
     cancelled = False
     with pytest.raises(TimeoutError):
@@ -50,7 +50,7 @@ async def test_a_limit_raises_timeout_error_and_cancels_the_body(library: Any) -
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_at_a_point_fires_there(library: Any) -> None:
     await asyncio.sleep(1)
     with pytest.raises(TimeoutError):
@@ -61,7 +61,7 @@ async def test_a_limit_at_a_point_fires_there(library: Any) -> None:
 
 @pytest.mark.parametrize("delay", [0, -1])
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_zero_and_less_cut_the_first_suspension(library: Any, delay: float) -> None:
     with pytest.raises(TimeoutError):
         async with library.timeout(delay) as limit:
@@ -71,7 +71,7 @@ async def test_zero_and_less_cut_the_first_suspension(library: Any, delay: float
 
 @pytest.mark.parametrize("when", [0, 0.5, 1])
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_point_that_is_not_in_the_future_cuts_the_first_suspension(
     library: Any, when: float
 ) -> None:
@@ -82,7 +82,7 @@ async def test_a_point_that_is_not_in_the_future_cuts_the_first_suspension(
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_none_is_no_limit(library: Any) -> None:
     for limit in (library.timeout(None), library.timeout_at(None)):
         async with limit:
@@ -91,7 +91,7 @@ async def test_none_is_no_limit(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_what_is_done_in_time_is_not_cut_and_no_timer_is_left(library: Any) -> None:
     async with library.timeout(1) as limit:
         await asyncio.sleep(0.5)
@@ -104,7 +104,7 @@ async def test_what_is_done_in_time_is_not_cut_and_no_timer_is_left(library: Any
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_when_is_told_in_every_state(library: Any) -> None:
     limit = library.timeout_at(1)
     seen = [limit.when()]
@@ -117,7 +117,7 @@ async def test_when_is_told_in_every_state(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_states_of_a_limit_that_fires(library: Any) -> None:
     limit = library.timeout(1)
     seen = [(state_of(limit), limit.expired())]
@@ -133,7 +133,7 @@ async def test_the_states_of_a_limit_that_fires(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_states_of_a_limit_that_does_not_fire(library: Any) -> None:
     limit = library.timeout(1)
     async with limit:
@@ -142,7 +142,7 @@ async def test_the_states_of_a_limit_that_does_not_fire(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_that_was_swallowed_has_expired(library: Any) -> None:
     async with library.timeout(1) as limit:
         try:
@@ -153,7 +153,7 @@ async def test_a_limit_that_was_swallowed_has_expired(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_that_an_outside_cancel_beat_has_expired_all_the_same(library: Any) -> None:
     with pytest.raises(asyncio.CancelledError):
         async with library.timeout(1) as limit:
@@ -163,7 +163,7 @@ async def test_a_limit_that_an_outside_cancel_beat_has_expired_all_the_same(libr
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_body_that_fails_before_the_limit_has_finished(library: Any) -> None:
     with pytest.raises(KeyError):
         async with library.timeout(1) as limit:
@@ -176,7 +176,7 @@ async def test_a_body_that_fails_before_the_limit_has_finished(library: Any) -> 
 
 @pytest.mark.parametrize("moved", [2, 9])
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_can_be_moved(library: Any, moved: float) -> None:
     with pytest.raises(TimeoutError):
         async with library.timeout(5) as limit:
@@ -187,7 +187,7 @@ async def test_a_limit_can_be_moved(library: Any, moved: float) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_can_be_removed_and_set_again(library: Any) -> None:
     with pytest.raises(TimeoutError):
         async with library.timeout(5) as limit:
@@ -200,7 +200,7 @@ async def test_a_limit_can_be_removed_and_set_again(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_moved_into_the_past_cuts_the_next_suspension(library: Any) -> None:
     with pytest.raises(TimeoutError):
         async with library.timeout(5) as limit:
@@ -209,14 +209,14 @@ async def test_a_limit_moved_into_the_past_cuts_the_next_suspension(library: Any
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_cannot_be_moved_before_it_is_entered(library: Any) -> None:
     with pytest.raises(RuntimeError):
         library.timeout(1).reschedule(2)
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_cannot_be_moved_while_it_expires_nor_after(library: Any) -> None:
     with pytest.raises(TimeoutError):
         async with library.timeout(1) as limit:
@@ -230,7 +230,7 @@ async def test_a_limit_cannot_be_moved_while_it_expires_nor_after(library: Any) 
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_cannot_be_moved_after_it_was_left(library: Any) -> None:
     async with library.timeout(1) as limit:
         pass
@@ -242,7 +242,7 @@ async def test_a_limit_cannot_be_moved_after_it_was_left(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_is_entered_once(library: Any) -> None:
     async with library.timeout(1) as limit:
         with pytest.raises(RuntimeError, match="entered"):
@@ -254,7 +254,7 @@ async def test_a_limit_is_entered_once(library: Any) -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_outside_a_task_is_a_runtime_error(library: Any) -> None:
     refused: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
@@ -269,7 +269,7 @@ async def test_a_limit_outside_a_task_is_a_runtime_error(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_entering_and_leaving_do_not_suspend(library: Any) -> None:
     turns: list[int] = []
     asyncio.get_running_loop().call_soon(turns.append, 1)
@@ -282,7 +282,7 @@ async def test_entering_and_leaving_do_not_suspend(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_nested_limits_the_outer_of_which_is_due_first(library: Any) -> None:
     cancelled = False
     with pytest.raises(TimeoutError):
@@ -297,7 +297,7 @@ async def test_nested_limits_the_outer_of_which_is_due_first(library: Any) -> No
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_nested_limits_the_inner_of_which_is_due_first(library: Any) -> None:
     async with library.timeout(5) as outer:
         with pytest.raises(TimeoutError):
@@ -307,7 +307,7 @@ async def test_nested_limits_the_inner_of_which_is_due_first(library: Any) -> No
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_nested_limits_that_are_due_together(library: Any) -> None:
     inner_raised = None
     with pytest.raises(TimeoutError):
@@ -323,7 +323,7 @@ async def test_nested_limits_that_are_due_together(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_outside_cancel_passes(library: Any) -> None:
     virtual_loop().call_at(0.5, this_task().cancel)
     with pytest.raises(asyncio.CancelledError):
@@ -333,7 +333,7 @@ async def test_an_outside_cancel_passes(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_error_of_the_cleanup_passes(library: Any) -> None:
     with pytest.raises(KeyError):
         async with library.timeout(1) as limit:
@@ -345,7 +345,7 @@ async def test_an_error_of_the_cleanup_passes(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_timeout_error_of_the_body_passes(library: Any) -> None:
     own = TimeoutError("the body's own")
     with pytest.raises(TimeoutError) as caught:
@@ -356,7 +356,7 @@ async def test_a_timeout_error_of_the_body_passes(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_cause_of_the_error_is_the_cancellation(library: Any) -> None:
     with pytest.raises(TimeoutError) as caught:
         async with library.timeout(1):
@@ -366,7 +366,7 @@ async def test_the_cause_of_the_error_is_the_cancellation(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_in_the_cleanup_of_a_cancelled_task(library: Any) -> None:
     this_task().cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -380,7 +380,7 @@ async def test_a_limit_in_the_cleanup_of_a_cancelled_task(library: Any) -> None:
 
 
 @with_both
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_around_a_task_group(library: Any) -> None:
     async def child(seconds: float, call: Callable[[], None]) -> None:
         try:

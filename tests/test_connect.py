@@ -12,7 +12,7 @@ import pytest
 from memory_network import MemoryNetwork
 from raw_sockets import BAD_SOCKS, HAS_IPV6, bad_sock, reset
 from streams import outcome_of, tcp_sockets
-from virtual import virtual, virtual_loop
+from virtual import virtual_loop
 
 import netio
 from netio import _network
@@ -211,7 +211,7 @@ async def test_an_error_of_a_foreign_class_keeps_its_message_and_cause() -> None
 # Limits, on a network in memory and in virtual time. -------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_connecting_and_serving_work_on_another_network_unchanged() -> None:
     network = MemoryNetwork()
     async with netio.serve_tcp(echo, "server", 7000, network=network) as server:
@@ -228,7 +228,7 @@ async def test_connecting_and_serving_work_on_another_network_unchanged() -> Non
         await netio.connect_tcp("unknown", 7000, network=network)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_attempt_that_is_not_answered_leaves_time_for_the_next_address() -> None:
     network = MemoryNetwork({"dual": ["10.0.0.1", "10.0.0.2"], "server": ["10.0.0.2"]})
     network.black_holes = ("10.0.0.1",)
@@ -240,7 +240,7 @@ async def test_an_attempt_that_is_not_answered_leaves_time_for_the_next_address(
         assert network.dialled == ["10.0.0.1", "10.0.0.2"]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_all_attempts_unanswered_are_a_failed_connect_with_each_of_them() -> None:
     network = MemoryNetwork({"dark": ["10.0.0.1", "10.0.0.2"]})
     network.black_holes = ("10.0.0.1", "10.0.0.2")
@@ -251,7 +251,7 @@ async def test_all_attempts_unanswered_are_a_failed_connect_with_each_of_them() 
 
 
 @pytest.mark.parametrize("limit", ["call", "connect", "deadline"])
-@virtual
+@pytest.mark.virtual_clock
 async def test_one_deadline_over_all_names_its_limit_and_the_attempts(limit: str) -> None:
     network = MemoryNetwork({"dark": ["10.0.0.9", "10.0.0.1", "10.0.0.2"]})
     network.black_holes = ("10.0.0.1", "10.0.0.2")
@@ -275,7 +275,7 @@ async def test_one_deadline_over_all_names_its_limit_and_the_attempts(limit: str
     assert (first.limit, second.limit) == ("attempt", limit)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_slow_lookup_is_cut_by_its_own_limit() -> None:
     network = MemoryNetwork(lookup_s=60)
     with pytest.raises(netio.DeadlineExceeded) as caught:
@@ -283,7 +283,7 @@ async def test_a_slow_lookup_is_cut_by_its_own_limit() -> None:
     assert (virtual_loop().time(), caught.value.limit) == (10.0, "resolve")
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_slow_lookup_is_cut_by_the_limit_over_all() -> None:
     network = MemoryNetwork(lookup_s=60)
     with pytest.raises(netio.DeadlineExceeded, match="looked up") as caught:
@@ -291,7 +291,7 @@ async def test_a_slow_lookup_is_cut_by_the_limit_over_all() -> None:
     assert (virtual_loop().time(), caught.value.limit) == (4.0, "call")
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_lookup_and_the_attempts_share_one_deadline() -> None:
     network = MemoryNetwork(lookup_s=2)
     network.black_holes = ("10.0.0.1",)
@@ -301,7 +301,7 @@ async def test_the_lookup_and_the_attempts_share_one_deadline() -> None:
     assert len(caught.value.attempts) == 1
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_no_limit_means_none() -> None:
     network = MemoryNetwork()
     network.black_holes = ("10.0.0.1",)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from virtual import virtual, virtual_loop
+from virtual import virtual_loop
 
 import netio
 from netio.testing import Leaked, check_leaks, run
@@ -157,7 +157,7 @@ async def test_what_ends_in_a_moment_is_waited_for(loop_variant: str) -> None:
         threading.Timer(0.02, far.close).start()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_on_a_virtual_clock_no_time_passes_for_what_is_left() -> None:
     with expect_leaks("the task 'Task-", "the timer "):
         async with check_leaks():
@@ -166,7 +166,7 @@ async def test_on_a_virtual_clock_no_time_passes_for_what_is_left() -> None:
     await task
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_timer_that_would_wake_nobody_is_not_found() -> None:
     """The timer of a stream stays set when a read has ended."""
     near, far = netio.stream_pair()
@@ -202,7 +202,7 @@ async def test_dev_null_is_no_leak() -> None:
 
 
 @pytest.mark.parametrize("kind", ["descriptors", "tasks", "timers", "warnings"])
-@virtual
+@pytest.mark.virtual_clock
 async def test_each_kind_can_be_left_out(kind: str) -> None:
     others = dict.fromkeys(["descriptors", "tasks", "timers", "warnings"], False)
     held: list[Any] = []

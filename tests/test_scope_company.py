@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from virtual import TASK_FACTORIES, run_with, virtual, virtual_loop
+from virtual import TASK_FACTORIES, run_with, virtual_loop
 
 import netio
 import netio.testing
@@ -259,7 +259,7 @@ def test_a_scope_in_code_that_runs_eagerly_does_not_touch_the_task_that_started_
 # anyio, whose scopes cancel again on every tick until their block is left. ------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_anyio_scope_around_a_scope_is_not_mistaken_for_an_expiry() -> None:
     reached = []
     with anyio.move_on_after(1) as outer:
@@ -270,7 +270,7 @@ async def test_an_anyio_scope_around_a_scope_is_not_mistaken_for_an_expiry() -> 
     assert (reached, this_task().cancelling()) == ([], 0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_anyio_scope_in_a_scope_lets_the_expiry_through() -> None:
     with pytest.raises(netio.DeadlineExceeded):
         async with netio.timeout(1):
@@ -281,7 +281,7 @@ async def test_an_anyio_scope_in_a_scope_lets_the_expiry_through() -> None:
 
 
 @pytest.mark.parametrize("netio_is_outer", [True, False])
-@virtual
+@pytest.mark.virtual_clock
 async def test_with_an_anyio_scope_the_nearer_of_two_limits_answers(netio_is_outer: bool) -> None:
     if netio_is_outer:
         async with netio.move_on_after(5) as scope:
@@ -297,7 +297,7 @@ async def test_with_an_anyio_scope_the_nearer_of_two_limits_answers(netio_is_out
 
 
 @pytest.mark.parametrize("netio_is_outer", [True, False])
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_anyio_scope_that_is_due_at_the_same_moment_leaves_no_count(
     netio_is_outer: bool,
 ) -> None:
@@ -317,7 +317,7 @@ async def test_an_anyio_scope_that_is_due_at_the_same_moment_leaves_no_count(
     await asyncio.sleep(0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_around_an_anyio_task_group_ends_its_children() -> None:
     with pytest.raises(netio.DeadlineExceeded):
         async with netio.timeout(1):

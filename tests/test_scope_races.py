@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
-from virtual import TASK_FACTORIES, run_with, virtual, virtual_loop
+from virtual import TASK_FACTORIES, run_with, virtual_loop
 
 import netio
 from netio.testing import run
@@ -66,7 +66,7 @@ async def clean_up(seconds: float) -> None:
 # Law 14: the own expiry, and that of a scope around it. -----------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_own_expiry_raises_an_error_that_names_the_scope() -> None:
     with pytest.raises(netio.DeadlineExceeded) as caught:
         async with netio.timeout(1.5, name="lookup") as scope:
@@ -80,7 +80,7 @@ async def test_the_own_expiry_raises_an_error_that_names_the_scope() -> None:
     assert (scope.caught, scope.expired()) == (True, True)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_length_of_a_scope_is_told_as_it_was_said() -> None:
     rounded = 0
     for started in range(1, 100):
@@ -94,7 +94,7 @@ async def test_the_length_of_a_scope_is_told_as_it_was_said() -> None:
     assert rounded > 10  # where adding and taking away again gives less
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_error_says_what_was_cut() -> None:
     cut = asyncio.CancelledError()
     cut.__dict__.update(
@@ -112,7 +112,7 @@ async def test_the_error_says_what_was_cut() -> None:
     assert str(error).endswith(" during read_bytes(16), peer 10.0.0.7:7000")
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_inner_except_timeout_error_does_not_catch_the_expiry_of_an_outer_scope() -> None:
     met = []
     with pytest.raises(netio.DeadlineExceeded) as caught:
@@ -130,14 +130,14 @@ async def test_an_inner_except_timeout_error_does_not_catch_the_expiry_of_an_out
     assert not inner.expired()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_program_goes_on_after_a_scope_that_moves_on() -> None:
     async with netio.move_on_after(1) as scope:
         await forever()
     assert (scope.caught, scope.expired(), virtual_loop().time()) == (True, True, 1.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_quiet_inner_scope_does_not_swallow_the_expiry_of_an_outer_one() -> None:
     with pytest.raises(netio.DeadlineExceeded) as caught:
         async with netio.timeout(1) as outer:
@@ -147,7 +147,7 @@ async def test_a_quiet_inner_scope_does_not_swallow_the_expiry_of_an_outer_one()
     assert (caught.value.scope, virtual_loop().time()) == (outer, 1.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_in_the_cleanup_of_an_expired_scope_still_answers() -> None:
     cleaned_up = False
     with pytest.raises(netio.DeadlineExceeded) as caught:
@@ -166,7 +166,7 @@ async def test_a_scope_in_the_cleanup_of_an_expired_scope_still_answers() -> Non
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-@virtual
+@pytest.mark.virtual_clock
 async def test_of_scopes_that_are_due_at_one_moment_the_outermost_answers(
     order: tuple[int, ...],
 ) -> None:
@@ -187,7 +187,7 @@ async def test_of_scopes_that_are_due_at_one_moment_the_outermost_answers(
     assert (cuts, virtual_loop().time(), this_task().cancelling()) == (1, 2.0, 0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_outer_scope_that_fires_during_the_cleanup_of_an_inner_one_answers() -> None:
     with pytest.raises(netio.DeadlineExceeded) as caught:
         async with netio.timeout(2) as outer:
@@ -196,7 +196,7 @@ async def test_an_outer_scope_that_fires_during_the_cleanup_of_an_inner_one_answ
     assert (caught.value.scope, virtual_loop().time()) == (outer, 2.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_inner_scope_that_was_left_before_the_outer_one_fires_has_answered() -> None:
     with pytest.raises(netio.DeadlineExceeded) as caught:
         async with netio.timeout(2) as outer:
@@ -380,7 +380,7 @@ def test_a_cancel_before_the_task_first_runs_wins() -> None:
     run(main())
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_cancel_that_was_handled_and_taken_back_does_not_disarm_the_scope() -> None:
     virtual_loop().call_at(1, this_task().cancel)
     with pytest.raises(netio.DeadlineExceeded):
@@ -393,7 +393,7 @@ async def test_a_cancel_that_was_handled_and_taken_back_does_not_disarm_the_scop
     assert this_task().cancelling() == 0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_cancel_pending_at_entry_that_is_taken_back_does_not_disarm_the_scope() -> None:
     this_task().cancel()
     with pytest.raises(netio.DeadlineExceeded):
@@ -427,7 +427,7 @@ def test_cancels_pending_at_entry_that_are_taken_back_do_not_hide_the_next_one(
     run_in_task(main)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_cancel_taken_back_before_entry_does_not_disarm_the_scope() -> None:
     # Before Python 3.13 the CancelledError comes all the same, and the count is already zero.
     this_task().cancel()
@@ -442,7 +442,7 @@ async def test_a_cancel_taken_back_before_entry_does_not_disarm_the_scope() -> N
     assert this_task().cancelling() == 0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_in_the_cleanup_of_a_cancelled_task_expires_as_any_other() -> None:
     virtual_loop().call_at(1, this_task().cancel)
     with pytest.raises(asyncio.CancelledError):
@@ -455,7 +455,7 @@ async def test_a_scope_in_the_cleanup_of_a_cancelled_task_expires_as_any_other()
     assert this_task().cancelling() == 1
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_second_cancel_beats_a_scope_in_the_cleanup_of_the_first() -> None:
     this_task().cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -469,7 +469,7 @@ async def test_a_second_cancel_beats_a_scope_in_the_cleanup_of_the_first() -> No
     assert this_task().cancelling() == 2
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_cancel_after_the_scope_was_left_does_not_undo_its_answer() -> None:
     with pytest.raises(netio.DeadlineExceeded):
         async with netio.timeout(1):
@@ -586,7 +586,7 @@ ways_out = pytest.mark.parametrize(
 @ways_out
 @each_kind_of_scope
 @pytest.mark.parametrize("before", [0, 2])
-@virtual
+@pytest.mark.virtual_clock
 async def test_each_own_cancel_is_taken_back_once_on_every_way_out(
     way_out: Callable[[netio.Scope], Awaitable[None]], make: Factory, before: int
 ) -> None:
@@ -608,7 +608,7 @@ async def test_each_own_cancel_is_taken_back_once_on_every_way_out(
 
 @ways_out
 @each_kind_of_scope
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_outside_cancel_is_still_counted_on_every_way_out(
     way_out: Callable[[netio.Scope], Awaitable[None]], make: Factory
 ) -> None:
@@ -632,7 +632,7 @@ async def swallow_a_cancel() -> None:
 
 
 @each_kind_of_scope
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_cancel_that_the_body_swallowed_makes_the_scope_cautious(make: Factory) -> None:
     scope = make(3)
     with pytest.raises(asyncio.CancelledError):
@@ -642,7 +642,7 @@ async def test_a_cancel_that_the_body_swallowed_makes_the_scope_cautious(make: F
     assert (scope.caught, this_task().cancelling()) == (False, 1)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_cancel_that_was_swallowed_before_the_scope_does_not_disarm_it() -> None:
     await swallow_a_cancel()
     with pytest.raises(netio.DeadlineExceeded):
@@ -700,7 +700,7 @@ def test_a_scope_that_expires_in_the_cleanup_of_an_outer_one_warns_of_nothing(
     assert [record for record in caplog.records if record.name == "netio"] == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_does_not_count_what_a_scope_of_its_parent_task_did() -> None:
     async def child() -> None:
         with pytest.raises(netio.DeadlineExceeded):
@@ -731,7 +731,7 @@ class Frozen(Exception):
         raise AttributeError(note)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_error_that_takes_no_note_passes_all_the_same() -> None:
     error = Frozen()
     with pytest.raises(Frozen) as caught:
@@ -743,7 +743,7 @@ async def test_an_error_that_takes_no_note_passes_all_the_same() -> None:
     assert caught.value is error
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_what_a_subclass_of_the_cancellation_carries_is_not_taken_for_netios() -> None:
     class Counted(asyncio.CancelledError):
         attempts, done, operation = 3, "a lot", 7
@@ -770,7 +770,7 @@ async def test_what_a_subclass_of_the_cancellation_carries_is_not_taken_for_neti
     ],
     ids=["subclass", "group", "group in a group"],
 )
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_subclass_and_a_group_of_nothing_but_cancellation_are_converted(
     error: BaseException,
 ) -> None:
@@ -800,7 +800,7 @@ async def test_a_subclass_and_a_group_of_nothing_but_cancellation_are_converted(
     ids=lambda error: type(error).__name__,
 )
 @each_kind_of_scope
-@virtual
+@pytest.mark.virtual_clock
 async def test_any_other_error_passes_unchanged_with_a_note(
     error: BaseException, make: Factory
 ) -> None:
@@ -816,7 +816,7 @@ async def test_any_other_error_passes_unchanged_with_a_note(
     assert (scope.expired(), scope.caught, scope.overrun) == (True, False, 0.5)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_error_without_an_expiry_has_no_note() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         async with netio.timeout(1):
@@ -837,7 +837,7 @@ def test_an_interrupt_of_the_program_passes(error: type[BaseException]) -> None:
         run(main())
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_cancelled_error_without_an_expiry_passes() -> None:
     async with netio.timeout(1) as scope:
         future = asyncio.get_running_loop().create_future()
@@ -852,7 +852,7 @@ async def test_a_cancelled_error_without_an_expiry_passes() -> None:
 
 
 @each_kind_of_scope
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_body_that_swallows_its_expiry_leaves_without_error(make: Factory) -> None:
     scope = make(1)
     await swallows(scope)
@@ -860,7 +860,7 @@ async def test_a_body_that_swallows_its_expiry_leaves_without_error(make: Factor
     await asyncio.sleep(0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_body_is_cut_once_so_that_its_cleanup_can_wait() -> None:
     cuts = 0
     async with netio.move_on_after(1) as scope:
@@ -879,7 +879,7 @@ each_raising_or_not = pytest.mark.parametrize("make", [netio.timeout, netio.move
 
 
 @each_raising_or_not
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_cancelled_by_hand_leaves_quietly(make: Factory) -> None:
     reached = []
     async with make(5) as scope:
@@ -893,7 +893,7 @@ async def test_a_scope_cancelled_by_hand_leaves_quietly(make: Factory) -> None:
 
 
 @each_raising_or_not
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_cancelled_before_entry_ends_its_block_at_the_first_suspension(
     make: Factory,
 ) -> None:
@@ -904,7 +904,7 @@ async def test_a_scope_cancelled_before_entry_ends_its_block_at_the_first_suspen
     assert (scope.caught, scope.expired(), virtual_loop().time()) == (True, False, 0.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_without_a_limit_can_be_cancelled_from_another_task() -> None:
     async def other(scope: netio.Scope) -> None:
         await asyncio.sleep(2)
@@ -917,7 +917,7 @@ async def test_a_scope_without_a_limit_can_be_cancelled_from_another_task() -> N
     await task
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_cancelled_by_hand_before_it_is_due_in_the_same_tick_has_not_expired() -> (
     None
 ):
@@ -928,7 +928,7 @@ async def test_a_scope_cancelled_by_hand_before_it_is_due_in_the_same_tick_has_n
     assert (scope.caught, scope.expired()) == (True, False)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_cancelled_by_hand_after_it_fired_in_the_same_tick_has_expired() -> None:
     with pytest.raises(netio.DeadlineExceeded):
         async with netio.timeout(1) as scope:
@@ -938,7 +938,7 @@ async def test_a_scope_cancelled_by_hand_after_it_fired_in_the_same_tick_has_exp
 
 
 @pytest.mark.parametrize("cancel_first", [False, True])
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_cancel_from_outside_beats_one_by_hand(cancel_first: bool) -> None:
     scope = netio.move_on_after(5)
     task = this_task()
@@ -951,7 +951,7 @@ async def test_a_cancel_from_outside_beats_one_by_hand(cancel_first: bool) -> No
     assert (scope.caught, task.cancelling()) == (False, 1)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_outer_expiry_beats_a_cancel_by_hand_in_the_same_tick() -> None:
     with pytest.raises(netio.DeadlineExceeded) as caught:
         async with netio.timeout(None) as outer, netio.timeout(None) as inner:
@@ -961,7 +961,7 @@ async def test_an_outer_expiry_beats_a_cancel_by_hand_in_the_same_tick() -> None
     assert (caught.value.scope, inner.caught) == (outer, False)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_cancelling_by_hand_twice_or_after_leaving_does_nothing_more() -> None:
     async with netio.timeout(5) as scope:
         scope.cancel()
@@ -972,7 +972,7 @@ async def test_cancelling_by_hand_twice_or_after_leaving_does_nothing_more() -> 
     assert (scope.caught, this_task().cancelling()) == (True, 0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_block_that_ends_before_the_cancel_by_hand_arrives_is_not_cut() -> None:
     async with netio.timeout(5) as scope:
         scope.cancel()
@@ -980,7 +980,7 @@ async def test_a_block_that_ends_before_the_cancel_by_hand_arrives_is_not_cut() 
     assert (scope.caught, scope.expired()) == (False, False)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_deadline_of_a_scope_cancelled_by_hand_does_not_move() -> None:
     async with netio.timeout(5) as scope:
         scope.cancel()
@@ -989,7 +989,7 @@ async def test_the_deadline_of_a_scope_cancelled_by_hand_does_not_move() -> None
         await forever()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_error_in_a_scope_cancelled_by_hand_has_no_note() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         async with netio.timeout(5) as scope:

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from virtual import run_with, virtual, virtual_loop
+from virtual import run_with, virtual_loop
 
 import netio
 from netio.testing import run
@@ -40,7 +40,7 @@ async def fail_after(seconds: float) -> None:
 # Lost or invented cancellations. ----------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b01_a_cancel_pending_at_entry_wins_over_an_expired_scope() -> None:
     this_task().cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -48,7 +48,7 @@ async def test_b01_a_cancel_pending_at_entry_wins_over_an_expired_scope() -> Non
             await forever()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b01_a_cancel_pending_at_entry_wins_over_a_scope_that_expires_in_its_cleanup() -> (
     None
 ):
@@ -71,7 +71,7 @@ def test_b01_control_c_wins_over_an_expired_scope() -> None:
         run(main())
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b02_nan_is_refused_and_delays_no_other_timer() -> None:
     loop = virtual_loop()
     rang: list[float] = []
@@ -112,7 +112,7 @@ def test_b03_a_scope_around_a_task_group_that_failed_is_right_or_cautious_and_sa
         assert (raised, said) == (netio.DeadlineExceeded, [])
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b04_a_scope_around_groups_that_fail_together_still_ends_the_body() -> None:
     async def body() -> None:
         async with netio.timeout(3):
@@ -132,7 +132,7 @@ async def test_b04_a_scope_around_groups_that_fail_together_still_ends_the_body(
     assert virtual_loop().time() == (3.0 if GROUPS_LEAVE_A_COUNT else 1.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b05_a_scope_leaves_no_count_from_which_a_task_group_makes_a_phantom_cancel() -> None:
     for way_out in ("expires", "swallows"):
         async with netio.move_on_after(1):
@@ -148,7 +148,7 @@ async def test_b05_a_scope_leaves_no_count_from_which_a_task_group_makes_a_phant
         await asyncio.sleep(0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b06_a_scope_never_cancels_the_running_task() -> None:
     async with netio.timeout(0) as expired:
         pass
@@ -161,7 +161,7 @@ async def test_b06_a_scope_never_cancels_the_running_task() -> None:
     assert not moved.expired()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b07_a_cancel_that_wait_for_swallows_is_still_not_called_a_timeout() -> None:
     loop = virtual_loop()
     future = loop.create_future()
@@ -173,14 +173,14 @@ async def test_b07_a_cancel_that_wait_for_swallows_is_still_not_called_a_timeout
             await forever()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b08_a_scope_that_has_expired_at_entry_cancels_nothing_after_it() -> None:
     async with netio.move_on_after(-1):
         pass
     await asyncio.sleep(0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b08_an_error_or_a_swallow_leaves_no_count() -> None:
     with pytest.raises(ZeroDivisionError):
         async with netio.timeout(1):
@@ -196,7 +196,7 @@ async def test_b08_an_error_or_a_swallow_leaves_no_count() -> None:
     assert this_task().cancelling() == 0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b08_a_count_from_before_does_not_hide_an_expiry() -> None:
     this_task().cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -206,7 +206,7 @@ async def test_b08_a_count_from_before_does_not_hide_an_expiry() -> None:
             await forever()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b08_a_scope_in_the_cleanup_of_an_expired_one_is_seen() -> None:
     with pytest.raises(netio.DeadlineExceeded) as caught:
         async with netio.timeout(1, name="outer"):
@@ -219,7 +219,7 @@ async def test_b08_a_scope_in_the_cleanup_of_an_expired_one_is_seen() -> None:
     assert caught.match("outer")
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b08_a_group_of_nothing_but_cancellation_is_an_expiry() -> None:
     with pytest.raises(netio.DeadlineExceeded):
         async with netio.timeout(1):
@@ -229,7 +229,7 @@ async def test_b08_a_group_of_nothing_but_cancellation_is_an_expiry() -> None:
                 raise BaseExceptionGroup("", [cancelled]) from None
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b09_a_child_reads_no_deadline_of_a_scope_that_was_left() -> None:
     async def child() -> float:
         return netio.current_deadline()
@@ -239,7 +239,7 @@ async def test_b09_a_child_reads_no_deadline_of_a_scope_that_was_left() -> None:
     assert await task == math.inf
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b10_a_subclass_of_the_cancellation_is_converted() -> None:
     class Stopped(asyncio.CancelledError):
         pass
@@ -290,7 +290,7 @@ def test_b13_a_scope_outside_a_task_says_so() -> None:
 
 
 @pytest.mark.parametrize("cancel_first", [False, True])
-@virtual
+@pytest.mark.virtual_clock
 async def test_b14_a_cancel_in_the_tick_of_the_expiry_is_not_turned_into_a_timeout(
     cancel_first: bool,
 ) -> None:
@@ -342,7 +342,7 @@ def test_b15_a_read_in_that_race_keeps_its_bytes(limit: str, timers_first: bool)
     assert run(main(), timers_first=timers_first) == b"data"
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b16_sock_accept_under_a_scope_returns_the_connection() -> None:
     # In the stock loop's order. In the other, asyncio accepts for a future that is cancelled.
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
@@ -355,7 +355,7 @@ async def test_b16_sock_accept_under_a_scope_returns_the_connection() -> None:
     assert not scope.expired()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b17_a_result_that_came_in_the_tick_of_the_expiry_is_returned() -> None:
     future = virtual_loop().create_future()
     virtual_loop().call_at(3, future.set_result, "value")
@@ -363,7 +363,7 @@ async def test_b17_a_result_that_came_in_the_tick_of_the_expiry_is_returned() ->
         assert await future == "value"
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b20_a_bare_await_of_a_shared_task_cancels_it_as_python_does() -> None:
     shared = asyncio.create_task(asyncio.sleep(5))
     async with netio.move_on_after(1):
@@ -371,7 +371,7 @@ async def test_b20_a_bare_await_of_a_shared_task_cancels_it_as_python_does() -> 
     assert shared.cancelled()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b20_a_shared_task_that_is_shielded_goes_on() -> None:
     shared = asyncio.create_task(asyncio.sleep(5, "result"))
     async with netio.move_on_after(1):
@@ -380,7 +380,7 @@ async def test_b20_a_shared_task_that_is_shielded_goes_on() -> None:
 
 
 @pytest.mark.parametrize("limit", ["call", "scope"])
-@virtual
+@pytest.mark.virtual_clock
 async def test_b21_a_read_that_is_cut_has_consumed_nothing(limit: str) -> None:
     ours, theirs = socket.socketpair()
     async with netio.open_stream(ours) as stream:
@@ -397,7 +397,7 @@ async def test_b21_a_read_that_is_cut_has_consumed_nothing(limit: str) -> None:
 # Stuck, slow or busy. ---------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b22_a_body_that_goes_on_waiting_is_cut_once_and_not_over_and_over() -> None:
     cuts = 0
     async with netio.move_on_after(1):
@@ -409,7 +409,7 @@ async def test_b22_a_body_that_goes_on_waiting_is_cut_once_and_not_over_and_over
     assert cuts == 1
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b23_overrun_tells_how_long_a_condition_held_the_block_past_its_limit() -> None:
     condition = asyncio.Condition()
 
@@ -427,7 +427,7 @@ async def test_b23_overrun_tells_how_long_a_condition_held_the_block_past_its_li
     await holder
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b24_a_body_that_swallows_its_expiry_can_be_told() -> None:
     async with netio.timeout(1) as scope:
         try:
@@ -437,7 +437,7 @@ async def test_b24_a_body_that_swallows_its_expiry_can_be_told() -> None:
     assert (scope.expired(), scope.caught, scope.overrun) == (True, False, 20.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b26_a_retry_loop_inside_an_expired_scope_ends() -> None:
     tries = 0
     with pytest.raises(netio.DeadlineExceeded):
@@ -452,7 +452,7 @@ async def test_b26_a_retry_loop_inside_an_expired_scope_ends() -> None:
     assert tries == 1
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b26_an_expiry_is_reported_and_a_cancel_by_hand_is_not_called_too_slow() -> None:
     with pytest.raises(netio.DeadlineExceeded):
         async with netio.timeout(1):
@@ -464,7 +464,7 @@ async def test_b26_an_expiry_is_reported_and_a_cancel_by_hand_is_not_called_too_
 
 
 @pytest.mark.parametrize("delays", [(None, 1), (1, None), (None, 1, None), (5, None, 1)])
-@virtual
+@pytest.mark.virtual_clock
 async def test_b27_none_nests_with_limits_at_every_level(delays: tuple[float | None, ...]) -> None:
     async def nest(left: tuple[float | None, ...]) -> None:
         if not left:
@@ -478,7 +478,7 @@ async def test_b27_none_nests_with_limits_at_every_level(delays: tuple[float | N
     assert caught.value.seconds == 1.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b28_a_limit_is_for_the_whole_call_however_steadily_the_bytes_drip() -> None:
     ours, theirs = socket.socketpair()
     async with netio.open_stream(ours) as stream:
@@ -501,7 +501,7 @@ async def two_numbers() -> AsyncGenerator[int, None]:
         yield 2
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b29_a_scope_left_open_by_a_yield_cancels_its_consumer_and_can_be_closed() -> None:
     # What Python gives: the scope can't know that its block is suspended at a yield.
     async with aclosing(two_numbers()) as numbers:
@@ -511,7 +511,7 @@ async def test_b29_a_scope_left_open_by_a_yield_cancels_its_consumer_and_can_be_
     assert this_task().cancelling() == 0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b29_leaving_a_scope_around_an_open_generator_asks_about_a_yield() -> None:
     numbers = two_numbers()
     with pytest.raises(RuntimeError, match=r"'generator' is the innermost .* \(a yield inside"):
@@ -521,7 +521,7 @@ async def test_b29_leaving_a_scope_around_an_open_generator_asks_about_a_yield()
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b29_a_generator_that_another_task_closes_says_so_and_leaves_no_timer() -> None:
     numbers: AsyncIterator[int] = two_numbers()
 
@@ -534,7 +534,7 @@ async def test_b29_a_generator_that_another_task_closes_says_so_and_leaves_no_ti
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b30_a_timeout_of_the_body_is_not_mistaken_for_that_of_the_scope() -> None:
     kernel = TimeoutError(110, "Connection timed out")
     with pytest.raises(TimeoutError) as caught:
@@ -549,7 +549,7 @@ async def test_b30_a_timeout_of_the_body_is_not_mistaken_for_that_of_the_scope()
     assert str(own.value)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b31_an_error_of_the_cleanup_tells_that_the_scope_had_expired() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         async with netio.timeout(1, name="lookup"):
@@ -561,7 +561,7 @@ async def test_b31_an_error_of_the_cleanup_tells_that_the_scope_had_expired() ->
 
 
 @pytest.mark.parametrize("delay", [0, -1])
-@virtual
+@pytest.mark.virtual_clock
 async def test_b32_zero_and_less_fire_at_the_first_suspension_also_in_cleanup(delay: float) -> None:
     with pytest.raises(netio.DeadlineExceeded) as caught:
         async with netio.timeout(1) as outer:
@@ -574,14 +574,14 @@ async def test_b32_zero_and_less_fire_at_the_first_suspension_also_in_cleanup(de
     assert caught.value.scope is outer
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b33_a_block_that_never_suspends_is_not_failed() -> None:
     async with netio.timeout(1) as scope:
         virtual_loop().advance(5)
     assert not scope.expired()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_b34_the_scope_and_the_error_go_by_one_number() -> None:
     await asyncio.sleep(0.1)
     with pytest.raises(netio.DeadlineExceeded) as caught:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from virtual import virtual, virtual_loop
+from virtual import virtual_loop
 
 import netio
 from netio.testing import VirtualLoop, run
@@ -42,7 +42,7 @@ class AlreadyDone:
 
 @pytest.mark.parametrize("make", FACTORIES)
 @pytest.mark.parametrize("no_limit", [None, math.inf, 10**400])
-@virtual
+@pytest.mark.virtual_clock
 async def test_no_limit_sets_no_timer(make: Factory, no_limit: float | None) -> None:
     async with make(no_limit) as scope:
         assert virtual_loop().timers() == []
@@ -58,7 +58,7 @@ def test_nan_is_refused_before_there_is_a_scope(make: Factory) -> None:
         make(math.nan)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_nan_never_reaches_the_timers_of_the_loop() -> None:
     async with netio.timeout(5) as scope:
         with pytest.raises(ValueError, match="NaN"):
@@ -82,7 +82,7 @@ def test_a_name_is_text(make: Factory) -> None:
         make(1, name=5)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_any_real_number_is_a_number_of_seconds() -> None:
     with pytest.raises(netio.DeadlineExceeded):
         async with netio.timeout(Fraction(1, 4)):
@@ -91,7 +91,7 @@ async def test_any_real_number_is_a_number_of_seconds() -> None:
 
 
 @pytest.mark.parametrize("delay", [0, -1, -math.inf])
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_delay_that_is_not_positive_fires_at_the_first_suspension(delay: float) -> None:
     reached = []
     with pytest.raises(netio.DeadlineExceeded) as caught:
@@ -103,7 +103,7 @@ async def test_a_delay_that_is_not_positive_fires_at_the_first_suspension(delay:
     assert (caught.value.seconds, virtual_loop().time()) == (0.0, 0.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_deadline_is_taken_as_the_point_it_is() -> None:
     deadline = netio.Deadline.after(3)
     await asyncio.sleep(1)
@@ -117,7 +117,7 @@ async def test_a_deadline_is_taken_as_the_point_it_is() -> None:
 # Law 2: when the clock starts; used once, in one task, in order. --------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_delay_counts_from_entering() -> None:
     scope = netio.timeout(5)
     await asyncio.sleep(2)
@@ -128,7 +128,7 @@ async def test_a_delay_counts_from_entering() -> None:
     assert virtual_loop().time() == 7.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_before_it_is_entered_a_scope_tells_where_its_deadline_would_be() -> None:
     scope = netio.timeout(5)
     assert (scope.when(), scope.remaining()) == (5.0, 5.0)
@@ -136,14 +136,14 @@ async def test_before_it_is_entered_a_scope_tells_where_its_deadline_would_be() 
     assert (scope.when(), scope.remaining()) == (7.0, 5.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_point_in_time_does_not_move_while_the_scope_waits_to_be_entered() -> None:
     scope = netio.timeout_at(5)
     await asyncio.sleep(2)
     assert (scope.when(), scope.remaining()) == (5.0, 3.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_can_be_made_and_looked_at_before_it_has_a_limit_to_keep() -> None:
     scope = netio.move_on_after(5, name="lookup")
     assert (scope.name, scope.expired(), scope.caught, scope.overrun) == ("lookup", False, False, 0)
@@ -153,7 +153,7 @@ def test_a_scope_can_be_made_where_no_loop_runs() -> None:
     assert repr(netio.timeout(5, name="lookup")) == "<Scope lookup [created] delay=5.000>"
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_is_used_once() -> None:
     async with netio.timeout(5, name="lookup") as scope:
         with pytest.raises(RuntimeError, match="scope 'lookup' has already been entered"):
@@ -164,7 +164,7 @@ async def test_a_scope_is_used_once() -> None:
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_is_entered_inside_a_task() -> None:
     refused: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
@@ -179,7 +179,7 @@ async def test_a_scope_is_entered_inside_a_task() -> None:
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_is_not_left_in_another_task() -> None:
     scope = netio.timeout(5, name="lookup")
     await asyncio.create_task(scope.__aenter__())
@@ -188,7 +188,7 @@ async def test_a_scope_is_not_left_in_another_task() -> None:
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_is_not_left_out_of_order() -> None:
     outer, inner = netio.timeout(5, name="outer"), netio.timeout(6, name="inner")
     await outer.__aenter__()
@@ -200,7 +200,7 @@ async def test_a_scope_is_not_left_out_of_order() -> None:
     assert (virtual_loop().timers(), netio.current_deadline()) == ([], math.inf)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_is_left_once_and_not_before_it_was_entered() -> None:
     scope = netio.timeout(5)
     with pytest.raises(RuntimeError, match="is not entered"):
@@ -211,7 +211,7 @@ async def test_a_scope_is_left_once_and_not_before_it_was_entered() -> None:
         await scope.__aexit__(None, None, None)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_exit_stack_can_hold_scopes() -> None:
     async with contextlib.AsyncExitStack() as stack:
         for delay in (5, 4, 3):
@@ -260,7 +260,7 @@ async def test_a_task_that_is_destroyed_inside_is_no_fault_of_the_block(
 # Law 3: the only clock is that of the loop. ----------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_time_that_passes_without_a_suspension_cuts_nothing() -> None:
     async with netio.timeout(1) as scope:
         virtual_loop().advance(5)
@@ -309,7 +309,7 @@ def test_a_scope_can_be_made_under_one_loop_and_entered_under_another() -> None:
 # Law 4: the nearest deadline counts. -----------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_current_deadline_is_the_nearest_of_the_enclosing_scopes() -> None:
     async with netio.timeout(5):
         async with netio.timeout(3):
@@ -319,7 +319,7 @@ async def test_the_current_deadline_is_the_nearest_of_the_enclosing_scopes() -> 
     assert (netio.current_deadline(), netio.remaining()) == (math.inf, math.inf)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_what_remains_is_never_more_than_the_delay() -> None:
     rounded = 0
     for started in range(1, 100):
@@ -338,14 +338,14 @@ async def test_a_thread_that_is_started_inside_reads_what_remains() -> None:
     assert await asyncio.to_thread(netio.remaining) == math.inf
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_what_remains_is_never_negative() -> None:
     async with netio.timeout(1) as scope:
         virtual_loop().advance(5)
         assert (netio.remaining(), scope.remaining(), netio.current_deadline()) == (0.0, 0.0, 1.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_current_deadline_follows_one_that_is_moved() -> None:
     async with netio.timeout(5) as outer, netio.timeout(4):
         outer.reschedule(2)
@@ -354,7 +354,7 @@ async def test_the_current_deadline_follows_one_that_is_moved() -> None:
         assert netio.current_deadline() == 4.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_cleanup_after_the_expiry_still_reads_the_deadline_that_passed() -> None:
     with pytest.raises(netio.DeadlineExceeded):
         async with netio.timeout(1):
@@ -371,7 +371,7 @@ def test_there_is_no_deadline_where_no_loop_runs() -> None:
 # Law 5: a scope that was left contributes nothing. ----------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_task_no_longer_reads_the_deadline_of_a_scope_that_was_left() -> None:
     read: list[float] = []
 
@@ -388,7 +388,7 @@ async def test_a_task_no_longer_reads_the_deadline_of_a_scope_that_was_left() ->
     assert read == [5.0, 9.0]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_that_a_task_opens_within_one_that_is_left_meanwhile_stands_alone() -> None:
     read: list[float] = []
 
@@ -406,7 +406,7 @@ async def test_a_scope_that_a_task_opens_within_one_that_is_left_meanwhile_stand
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_chain_of_tasks_does_not_keep_the_scopes_it_has_left(overlap: bool) -> None:
     scopes: weakref.WeakSet[netio.Scope] = weakref.WeakSet()
     most = 0
@@ -439,7 +439,7 @@ async def test_a_chain_of_tasks_does_not_keep_the_scopes_it_has_left(overlap: bo
     assert 0 < most <= 15
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_that_was_left_lets_go_of_its_task() -> None:
     async def child() -> netio.Scope:
         async with netio.move_on_after(1) as scope:
@@ -459,7 +459,7 @@ async def test_a_scope_that_was_left_lets_go_of_its_task() -> None:
 # Law 6: a scope interrupts the task that entered it, and no other. ------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_task_reads_the_deadline_it_inherited_and_is_not_cut_by_it() -> None:
     async def child() -> float:
         deadline = netio.current_deadline()
@@ -474,7 +474,7 @@ async def test_a_task_reads_the_deadline_it_inherited_and_is_not_cut_by_it() -> 
     assert virtual_loop().time() == 9.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_child_that_is_cut_by_its_own_scope_leaves_its_parent_alone() -> None:
     async def child() -> None:
         with pytest.raises(netio.DeadlineExceeded):
@@ -492,7 +492,7 @@ async def test_a_child_that_is_cut_by_its_own_scope_leaves_its_parent_alone() ->
 
 
 @pytest.mark.parametrize("moved", [2, 7.5])
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_wait_in_progress_obeys_a_deadline_that_is_moved(moved: float) -> None:
     with pytest.raises(netio.DeadlineExceeded) as caught:
         async with netio.timeout(5) as scope:
@@ -501,7 +501,7 @@ async def test_a_wait_in_progress_obeys_a_deadline_that_is_moved(moved: float) -
     assert (virtual_loop().time(), caught.value.seconds) == (moved, moved)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_deadline_that_is_removed_does_not_fire() -> None:
     async with netio.timeout(5) as scope:
         virtual_loop().call_later(1, scope.reschedule, None)
@@ -509,7 +509,7 @@ async def test_a_deadline_that_is_removed_does_not_fire() -> None:
     assert (scope.expired(), scope.when()) == (False, None)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_deadline_can_be_set_where_there_was_none() -> None:
     with pytest.raises(netio.DeadlineExceeded):
         async with netio.timeout(None) as scope:
@@ -518,7 +518,7 @@ async def test_a_deadline_can_be_set_where_there_was_none() -> None:
     assert virtual_loop().time() == 3.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_deadline_moved_into_the_past_fires_at_the_next_suspension() -> None:
     await asyncio.sleep(3)
     async with netio.move_on_after(5) as scope:
@@ -528,7 +528,7 @@ async def test_a_deadline_moved_into_the_past_fires_at_the_next_suspension() -> 
     assert (scope.caught, virtual_loop().time()) == (True, 3.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_deadline_can_be_moved_in_the_very_tick_in_which_it_is_due() -> None:
     scope = netio.timeout_at(5)
     virtual_loop().call_at(5, scope.reschedule, 9)  # set before that of the scope: it comes first
@@ -538,7 +538,7 @@ async def test_a_deadline_can_be_moved_in_the_very_tick_in_which_it_is_due() -> 
     assert not scope.expired()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_moved_deadline_leaves_one_timer() -> None:
     async with netio.timeout(5) as scope:
         for when in (4, 6, 3, 7):
@@ -547,7 +547,7 @@ async def test_a_moved_deadline_leaves_one_timer() -> None:
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_deadline_is_not_moved_before_entering_nor_after_firing_nor_after_leaving() -> None:
     scope = netio.timeout(1)
     with pytest.raises(RuntimeError, match="has not been entered"):
@@ -572,7 +572,7 @@ async def test_a_deadline_is_not_moved_before_entering_nor_after_firing_nor_afte
 
 
 @pytest.mark.parametrize("delay", [0, -1])
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_of_zero_that_does_not_suspend_leaves_the_next_await_clean(
     delay: float,
 ) -> None:
@@ -586,7 +586,7 @@ async def test_a_scope_of_zero_that_does_not_suspend_leaves_the_next_await_clean
     assert task.cancelling() == 0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_wait_that_is_over_at_once_is_not_cut() -> None:
     future = asyncio.get_running_loop().create_future()
     future.set_result("data")
@@ -595,7 +595,7 @@ async def test_a_wait_that_is_over_at_once_is_not_cut() -> None:
     await asyncio.sleep(0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_result_that_came_in_the_tick_of_the_expiry_is_not_lost() -> None:
     loop = asyncio.get_running_loop()
     future = loop.create_future()
@@ -606,7 +606,7 @@ async def test_a_result_that_came_in_the_tick_of_the_expiry_is_not_lost() -> Non
     assert not scope.expired()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_expiry_that_let_a_result_pass_cuts_the_next_suspension() -> None:
     loop = asyncio.get_running_loop()
     future = loop.create_future()
@@ -619,7 +619,7 @@ async def test_an_expiry_that_let_a_result_pass_cuts_the_next_suspension() -> No
     assert (got, scope.caught, virtual_loop().time()) == ("data", True, 1.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_several_expiries_let_a_result_pass_and_then_the_outermost_answers() -> None:
     loop = asyncio.get_running_loop()
     future = loop.create_future()
@@ -635,7 +635,7 @@ async def test_several_expiries_let_a_result_pass_and_then_the_outermost_answers
     assert (got, caught.value.scope) == ("data", outer)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_looks_again_only_once() -> None:
     turns = 0
     async with netio.move_on_after(0) as scope:
@@ -646,7 +646,7 @@ async def test_a_scope_looks_again_only_once() -> None:
     assert turns < 3
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_that_let_a_result_pass_does_so_again_for_a_new_deadline() -> None:
     loop = asyncio.get_running_loop()
     got = []
@@ -685,7 +685,7 @@ def test_bytes_that_came_in_the_tick_of_the_expiry_are_returned_or_still_readabl
 # What a scope shows. ----------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_shows_its_name_its_state_and_its_deadline() -> None:
     scope = netio.move_on_after(1.5, name="lookup")
     seen = [repr(scope)]
@@ -705,7 +705,7 @@ async def test_a_scope_shows_its_name_its_state_and_its_deadline() -> None:
     assert repr(netio.timeout(None)) == "<Scope [created]>"
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_overrun_is_the_time_from_firing_to_leaving() -> None:
     async with netio.move_on_after(1) as scope:
         try:

@@ -18,7 +18,7 @@ from footprint import footprint, settled
 from memory_network import MemoryAcceptor, MemoryNetwork
 from raw_sockets import HAS_IPV6
 from streams import outcome_of, tcp_sockets, ticks
-from virtual import virtual, virtual_loop
+from virtual import virtual_loop
 
 import netio
 from netio import _network
@@ -591,7 +591,7 @@ class Failing(MemoryNetwork):
 @pytest.mark.parametrize(
     "error", [OSError(errno.EMFILE, "Too many open files"), MemoryError(), ValueError("odd")]
 )
-@virtual
+@pytest.mark.virtual_clock
 async def test_whatever_accept_raises_the_server_rests_and_goes_on(error: Exception) -> None:
     network = Failing(error, times=3)
     async with netio.serve_tcp(echo, "server", 7000, network=network):
@@ -602,7 +602,7 @@ async def test_whatever_accept_raises_the_server_rests_and_goes_on(error: Except
         assert network.asked < 10
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_server_that_rests_is_closed_at_once() -> None:
     network = Failing(OSError(errno.EMFILE, "Too many open files"), times=9)
     async with netio.serve_tcp(echo, "server", 7000, network=network):

@@ -14,7 +14,7 @@ import pytest
 from footprint import footprint, settled
 from memory_network import MemoryNetwork
 from streams import outcome_of, ticks
-from virtual import TASK_FACTORIES, run_with, virtual, virtual_loop
+from virtual import TASK_FACTORIES, run_with, virtual_loop
 
 import netio
 
@@ -123,14 +123,14 @@ def now() -> float:
 # The steps. --------------------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_server_without_connections_closes_at_once() -> None:
     async with handlers() as h:
         assert await h.server.aclose() == Report()
         assert now() == 0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_closing_stops_accepting_first() -> None:
     async with handlers("quick") as h:
         closing = asyncio.create_task(h.server.aclose())
@@ -141,7 +141,7 @@ async def test_closing_stops_accepting_first() -> None:
         await closing
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_handlers_that_end_within_the_grace_are_left_alone() -> None:
     async with handlers("quick", "quick") as h:
         assert await h.server.aclose() == Report(finished=2)
@@ -149,7 +149,7 @@ async def test_handlers_that_end_within_the_grace_are_left_alone() -> None:
         assert h.server.connections == ()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_after_the_grace_handlers_are_cancelled_and_waited_for() -> None:
     async with handlers("waiting", "cleaning", "quick") as h:
         assert await h.server.aclose(grace=5) == Report(finished=1, cancelled=2)
@@ -157,7 +157,7 @@ async def test_after_the_grace_handlers_are_cancelled_and_waited_for() -> None:
         assert sorted(h.ended) == ["cleaning", "quick", "waiting"]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_leaving_the_block_closes_with_the_grace_of_the_server() -> None:
     async with handlers("waiting", grace=4) as h:
         async with h.server:
@@ -165,7 +165,7 @@ async def test_leaving_the_block_closes_with_the_grace_of_the_server() -> None:
         assert (now(), h.ended) == (4.0, ["waiting"])
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_default_grace_is_ten_seconds() -> None:
     async with handlers("waiting") as h:
         await h.server.aclose()
@@ -173,14 +173,14 @@ async def test_the_default_grace_is_ten_seconds() -> None:
 
 
 @pytest.mark.parametrize("grace", [0, -1])
-@virtual
+@pytest.mark.virtual_clock
 async def test_no_grace_cancels_at_once(grace: float) -> None:
     async with handlers("waiting") as h:
         assert await h.server.aclose(grace=grace) == Report(cancelled=1)
         assert now() == 0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_grace_without_end_waits_without_end() -> None:
     async with handlers("waiting") as h:
         closing = asyncio.create_task(h.server.aclose(grace=float("inf")))
@@ -190,7 +190,7 @@ async def test_a_grace_without_end_waits_without_end() -> None:
         assert await closing == Report(finished=1)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_handler_that_swallows_its_cancel_loses_its_stream(caplog: Log) -> None:
     caplog.set_level(logging.INFO, "netio")
     async with handlers("swallowing") as h:
@@ -201,7 +201,7 @@ async def test_a_handler_that_swallows_its_cancel_loses_its_stream(caplog: Log) 
     assert (record.levelno, record.exc_info) == (logging.INFO, None)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_handler_that_ignores_everything_is_named_and_left(caplog: Log) -> None:
     async with handlers("deaf", "quick") as h:
         report = await h.server.aclose(grace=1)
@@ -216,7 +216,7 @@ async def test_a_handler_that_ignores_everything_is_named_and_left(caplog: Log) 
     assert len(caplog.records) == 1
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_handler_that_fails_when_it_is_cancelled_is_reported(caplog: Log) -> None:
     async with handlers("failing") as h:
         assert await h.server.aclose(grace=1) == Report(cancelled=1)
@@ -225,7 +225,7 @@ async def test_a_handler_that_fails_when_it_is_cancelled_is_reported(caplog: Log
 
 
 @pytest.mark.parametrize("grace", ["5", b"", [1]])
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_bad_grace_leaves_the_server_running(grace: Any) -> None:
     async with handlers() as h:
         with pytest.raises(TypeError, match="grace"):
@@ -239,7 +239,7 @@ async def test_a_bad_grace_leaves_the_server_running(grace: Any) -> None:
 # Several calls. ----------------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_closing_may_be_repeated() -> None:
     async with handlers("waiting") as h:
         await h.server.aclose(grace=1)
@@ -247,7 +247,7 @@ async def test_closing_may_be_repeated() -> None:
         assert now() == 1.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_calls_at_the_same_time_wait_for_the_same_end_and_cancel_once() -> None:
     async with handlers("swallowing") as h:
         reports = await asyncio.gather(*(h.server.aclose(grace=1) for _ in range(3)))
@@ -256,7 +256,7 @@ async def test_calls_at_the_same_time_wait_for_the_same_end_and_cancel_once() ->
         assert now() == 3.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_second_call_with_a_shorter_grace_shortens_it_for_all() -> None:
     async with handlers("cleaning") as h:
         first = asyncio.create_task(h.server.aclose(grace=100))
@@ -267,7 +267,7 @@ async def test_a_second_call_with_a_shorter_grace_shortens_it_for_all() -> None:
         assert now() == 3.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_later_call_does_not_disturb_a_cleanup() -> None:
     async with handlers("cleaning") as h:
         first = asyncio.create_task(h.server.aclose(grace=0))
@@ -277,7 +277,7 @@ async def test_a_later_call_does_not_disturb_a_cleanup() -> None:
         await first
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_handler_may_close_its_server() -> None:
     async with handlers("waiting", "closing") as h:
         await asyncio.sleep(2)
@@ -287,14 +287,14 @@ async def test_a_handler_may_close_its_server() -> None:
         assert now() == 2.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_handlers_that_all_close_the_server_do_not_wait_for_each_other_for_ever() -> None:
     async with handlers("closing", "closing", "closing") as h:
         assert h.ended == ["closing"] * 3
         assert now() == 0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_handler_that_goes_on_after_closing_is_waited_for_by_the_next_one() -> None:
     async with handlers("closing_and_going_on") as h:
         assert h.ended == []
@@ -302,14 +302,14 @@ async def test_a_handler_that_goes_on_after_closing_is_waited_for_by_the_next_on
         assert (h.ended, now()) == (["closing_and_going_on"], 2.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_block_waits_for_a_handler_that_closes() -> None:
     async with handlers("closing", "waiting") as h:
         assert await h.server.aclose(grace=5) == Report(finished=1, cancelled=1)
         assert now() == 1.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_task_of_a_handler_may_close_its_server() -> None:
     async with handlers("closing_in_a_task", grace=1) as h:
         await asyncio.sleep(10)
@@ -355,7 +355,7 @@ async def cancelled_at(h: Handlers, *seconds: float) -> "asyncio.Task[Report]":
     return closing
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_cancel_ends_the_grace_and_still_waits() -> None:
     async with handlers("cleaning") as h:
         closing = await cancelled_at(h, 1)
@@ -364,7 +364,7 @@ async def test_a_cancel_ends_the_grace_and_still_waits() -> None:
         assert h.ended == ["cleaning"]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_second_cancel_cuts_the_streams_and_still_waits() -> None:
     async with handlers("swallowing") as h:
         closing = await cancelled_at(h, 1, 2)
@@ -373,7 +373,7 @@ async def test_a_second_cancel_cuts_the_streams_and_still_waits() -> None:
         assert h.ended == ["swallowing"]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_more_cancels_do_not_make_it_leave_earlier() -> None:
     async with handlers("deaf") as h:
         closing = await cancelled_at(h, 1, 1.25, 1.5, 1.75, 2)
@@ -381,7 +381,7 @@ async def test_more_cancels_do_not_make_it_leave_earlier() -> None:
         assert now() == 3.25
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_cancel_storm_leaves_no_handler_running() -> None:
     async with handlers("waiting", "swallowing", "failing") as h:
         closing = asyncio.create_task(h.server.aclose(grace=10))
@@ -394,7 +394,7 @@ async def test_a_cancel_storm_leaves_no_handler_running() -> None:
         assert now() == 0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_first_cancel_is_the_one_that_is_raised() -> None:
     async with handlers("deaf") as h:
         closing = await cancelled_at(h, 1, 2)
@@ -402,7 +402,7 @@ async def test_the_first_cancel_is_the_one_that_is_raised() -> None:
             closing.result()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_first_cancel_is_raised_also_when_all_come_at_the_very_end() -> None:
     async with handlers("deaf") as h:
         closing = await cancelled_at(h, 12.5, 13)
@@ -411,7 +411,7 @@ async def test_the_first_cancel_is_raised_also_when_all_come_at_the_very_end() -
             closing.result()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_around_the_close_answers_for_its_own_cancel() -> None:
     async with handlers("waiting") as h:
         with pytest.raises(netio.DeadlineExceeded) as caught:
@@ -423,7 +423,7 @@ async def test_a_scope_around_the_close_answers_for_its_own_cancel() -> None:
         assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_block_that_is_cancelled_closes_within_its_bounds() -> None:
     async def serve() -> None:
         async with handlers("waiting", grace=1) as h:
@@ -441,7 +441,7 @@ async def test_a_block_that_is_cancelled_closes_within_its_bounds() -> None:
     assert seen[0].ended == ["waiting"]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_accept_task_cancelled_from_outside_gives_its_socket_back() -> None:
     network = MemoryNetwork()
     known = asyncio.all_tasks()

@@ -16,7 +16,7 @@ from footprint import footprint
 from raw_sockets import READS, Known, deliver, fill, known_readiness, reset, unread, what_is_in
 from reads import SOCKET_READS, Read, check, schedules
 from schedules import Acts, Play, play_all, play_alone, thinned
-from virtual import virtual, virtual_loop
+from virtual import virtual_loop
 
 import netio
 from netio import _sockets
@@ -192,7 +192,7 @@ async def test_a_write_that_is_cut_in_any_order_says_what_the_kernel_took(
     assert footprint() == before
 
 
-@virtual
+@pytest.mark.virtual_clock
 @pytest.mark.parametrize("kind", READS)
 async def test_a_read_in_pieces_does_not_rest_between_them(kind: str) -> None:
     near, far = socket.socketpair()

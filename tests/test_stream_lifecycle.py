@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import streams
 from streams import Hand, Pair, a_pair, fill, in_one_tick, make_pair, outcome_of, read_rest, ticks
-from virtual import virtual, virtual_loop
+from virtual import virtual_loop
 
 import netio
 from netio._channel import SocketChannel
@@ -221,7 +221,7 @@ async def test_the_watchers_go_before_the_descriptor(way: str) -> None:
             await asyncio.gather(*tasks)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_no_timer_is_left() -> None:
     for way in ("aclose", "abort"):
         near, far = make_pair("memory")

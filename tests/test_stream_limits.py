@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import streams
 from streams import Hand, Pair, a_pair, fill, make_pair, outcome_of, ticks
-from virtual import virtual, virtual_loop
+from virtual import virtual_loop
 
 import netio
 from netio import Deadline
@@ -70,7 +70,7 @@ async def expect_limit(awaitable: Any, limit: str, at: float) -> netio.DeadlineE
 @pytest.mark.parametrize(
     "seconds", [2, 2.0, fractions.Fraction(2), decimal.Decimal(2)], ids=["int", "float", "f", "d"]
 )
-@virtual
+@pytest.mark.virtual_clock
 async def test_seconds_count_from_the_call(call: Call, seconds: Any) -> None:
     async with stuck_pair() as (near, _):
         await asyncio.sleep(3)
@@ -102,7 +102,7 @@ numbers.Real.register(Coarse)
 
 
 @pytest.mark.parametrize("call", WAITS.values(), ids=WAITS)
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_number_of_another_kind_is_as_exact_as_a_float(call: Call) -> None:
     async with stuck_pair() as (near, _):
         await asyncio.sleep(100)
@@ -111,7 +111,7 @@ async def test_a_number_of_another_kind_is_as_exact_as_a_float(call: Call) -> No
 
 
 @pytest.mark.parametrize("call", [READS["read_exactly(8)"], WRITES["write(1000)"]])
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_length_of_a_limit_is_told_as_it_was_said(call: Call) -> None:
     rounded = 0
     async with stuck_pair() as (near, _):
@@ -133,7 +133,7 @@ async def test_the_length_of_a_limit_is_told_as_it_was_said(call: Call) -> None:
 @pytest.mark.parametrize(
     "none", [None, math.inf, 10**400, Deadline.at(None), Deadline.at(math.inf)]
 )
-@virtual
+@pytest.mark.virtual_clock
 async def test_none_and_infinity_mean_no_limit(call: Call, none: Any) -> None:
     async with stuck_pair() as (near, _):
         waiting = asyncio.create_task(call(near, timeout=none))
@@ -145,7 +145,7 @@ async def test_none_and_infinity_mean_no_limit(call: Call, none: Any) -> None:
 
 
 @pytest.mark.parametrize("call", WAITS.values(), ids=WAITS)
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_deadline_is_shared_by_calls_and_may_lie_in_the_past(call: Call) -> None:
     async with stuck_pair() as (near, _):
         deadline = Deadline.after(2)
@@ -159,7 +159,7 @@ async def test_a_deadline_is_shared_by_calls_and_may_lie_in_the_past(call: Call)
 
 
 @pytest.mark.parametrize(("names", "default"), [(READS, "read"), (WRITES, "write")])
-@virtual
+@pytest.mark.virtual_clock
 async def test_left_out_it_is_the_connections_default(names: dict[str, Call], default: str) -> None:
     async with stuck_pair(**{"read": 3, "write": 3, default: 4}) as (near, _):
         for i, call in enumerate(names.values()):
@@ -177,7 +177,7 @@ async def test_left_out_it_is_the_connections_default(names: dict[str, Call], de
 
 @pytest.mark.parametrize("call", WAITS.values(), ids=WAITS)
 @pytest.mark.parametrize("now", [0, -1, -math.inf, Deadline.at(-5)])
-@virtual
+@pytest.mark.virtual_clock
 async def test_zero_or_less_fails_at_once_when_nothing_is_there(call: Call, now: Any) -> None:
     async with stuck_pair() as (near, _):
         coroutine = call(near, timeout=now)
@@ -225,7 +225,7 @@ async def test_what_is_buffered_wins_over_a_deadline_that_has_passed(pair: Pair)
 
 
 @pytest.mark.parametrize("name", [n for n in READS if n != "read_some(65536)"])
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_drip_does_not_renew_the_limit_of_a_read(name: str) -> None:
     async with stuck_pair() as (near, far):
 
@@ -242,7 +242,7 @@ async def test_a_drip_does_not_renew_the_limit_of_a_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("call", WRITES.values(), ids=WRITES)
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_peer_that_reads_slowly_does_not_renew_the_limit_of_a_write(call: Call) -> None:
     async with stuck_pair() as (near, far):
 
@@ -258,7 +258,7 @@ async def test_a_peer_that_reads_slowly_does_not_renew_the_limit_of_a_write(call
         await outcome_of(sipping)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_time_in_the_queue_counts() -> None:
     async with stuck_pair() as (near, far):
         first = asyncio.create_task(outcome_of(near.write(b"a" * 10, timeout=3)))
@@ -270,7 +270,7 @@ async def test_the_time_in_the_queue_counts() -> None:
         assert await far.read_some(timeout=0) == b"~" * 100
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_time_spent_while_a_run_of_hits_yields_counts() -> None:
     async with stuck_pair() as (near, far):
         await far.write(b"x" * 100)
@@ -283,7 +283,7 @@ async def test_time_spent_while_a_run_of_hits_yields_counts() -> None:
         assert virtual_loop().time() == 2
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_lines_have_a_limit_each() -> None:
     async with stuck_pair() as (near, far):
 
@@ -308,7 +308,7 @@ ROWS = [(name, op) for name, ops in ATTRIBUTES for op in ops]
 
 
 @pytest.mark.parametrize(("attribute", "operation"), ROWS)
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_streams_deadline_holds_for_every_operation(attribute: str, operation: str) -> None:
     async with stuck_pair() as (near, _):
         setattr(near, attribute, Deadline.at(2))
@@ -319,7 +319,7 @@ async def test_a_streams_deadline_holds_for_every_operation(attribute: str, oper
 
 
 @pytest.mark.parametrize(("attribute", "operation"), ROWS)
-@virtual
+@pytest.mark.virtual_clock
 async def test_it_may_be_moved_while_an_operation_waits(attribute: str, operation: str) -> None:
     async with stuck_pair() as (near, _):
         loop = virtual_loop()
@@ -349,7 +349,7 @@ async def test_it_may_be_moved_while_an_operation_waits(attribute: str, operatio
 
 
 @pytest.mark.parametrize(("attribute", "operation"), ROWS)
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_later_one_or_none_revives_the_stream(attribute: str, operation: str) -> None:
     async with stuck_pair() as (near, _):
         setattr(near, attribute, Deadline.at(0))
@@ -361,7 +361,7 @@ async def test_a_later_one_or_none_revives_the_stream(attribute: str, operation:
         await expect_limit(WAITS[operation](near, timeout=1), "call", 3)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_earlier_of_two_deadlines_holds() -> None:
     async with stuck_pair() as (near, _):
         near.deadline, near.read_deadline = Deadline.at(3), Deadline.at(2)
@@ -373,7 +373,7 @@ async def test_the_earlier_of_two_deadlines_holds() -> None:
         await expect_limit(near.read_some(), "deadline", 5)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_write_that_queues_obeys_a_deadline_that_is_moved() -> None:
     async with stuck_pair() as (near, _):
         tasks = [asyncio.create_task(outcome_of(near.write(b"x"))) for _ in range(3)]
@@ -384,7 +384,7 @@ async def test_a_write_that_queues_obeys_a_deadline_that_is_moved() -> None:
         assert {(error.limit, error.done) for error in errors} == {("deadline", 0)}
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_deadline_of_reads_leaves_writes_alone_and_the_other_way_round() -> None:
     async with stuck_pair() as (near, _):
         near.read_deadline = Deadline.at(0)
@@ -397,7 +397,7 @@ async def test_a_deadline_of_reads_leaves_writes_alone_and_the_other_way_round()
 
 
 @pytest.mark.parametrize("call", WAITS.values(), ids=WAITS)
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_error_names_the_limit_that_was_the_nearest(call: Call) -> None:
     async with stuck_pair(read=5, write=5) as (near, _):
         default = "read" if call in READS.values() else "write"
@@ -416,7 +416,7 @@ async def test_the_error_names_the_limit_that_was_the_nearest(call: Call) -> Non
 
 
 @pytest.mark.parametrize("operation", WAITS)
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_that_cuts_says_during_what_and_how_far_it_got(operation: str) -> None:
     async with stuck_pair() as (near, far):
         await far.write(b"abc" if not operation.startswith("read_some") else b"")
@@ -430,7 +430,7 @@ async def test_a_scope_that_cuts_says_during_what_and_how_far_it_got(operation: 
 
 
 @pytest.mark.parametrize("operation", WAITS)
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_error_has_every_field_and_a_message_to_act_on(operation: str) -> None:
     async with stuck_pair() as (near, _):
         error = await expect_limit(WAITS[operation](near, timeout=1.5), "call", 1.5)
@@ -481,7 +481,7 @@ async def test_a_limit_is_never_early_and_hardly_late(pair: Pair) -> None:
         assert loop.time() - before >= seconds - 1e-6  # which is what a float loses
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_there_is_one_timer_a_stream_and_it_is_only_moved_earlier() -> None:
     async with stuck_pair() as (near, far):
         loop = virtual_loop()
@@ -499,7 +499,7 @@ async def test_there_is_one_timer_a_stream_and_it_is_only_moved_earlier() -> Non
         assert loop._timers_set - 50 <= 3  # besides the sleeps: set once, and again for later ones
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_shorter_limit_after_a_longer_one_is_obeyed_in_time() -> None:
     async with stuck_pair() as (near, _):
         for seconds in (10, 3, 1, 5, 2):
@@ -507,7 +507,7 @@ async def test_a_shorter_limit_after_a_longer_one_is_obeyed_in_time() -> None:
             await expect_limit(near.read_some(timeout=seconds), "call", before + seconds)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_reader_and_writer_have_their_own_limits_at_once() -> None:
     async with stuck_pair() as (near, _):
         reading = asyncio.create_task(outcome_of(near.read_some(timeout=3)))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from virtual import python_task_factory, virtual, virtual_loop
+from virtual import python_task_factory, virtual_loop
 
 import netio
 from netio._limits import Operation
@@ -41,13 +41,14 @@ def takes_less_than(seconds: float) -> Iterator[None]:
 # Time. ----------------------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_time_starts_at_zero_and_stands_still_while_anything_can_run() -> None:
     loop = virtual_loop()
-    loop.call_at(1, lambda: None)
+    timer = loop.call_at(1, lambda: None)
     for _ in range(100):
         await asyncio.sleep(0)
     assert loop.time() == 0.0
+    timer.cancel()
 
 
 def test_a_day_of_timeouts_takes_milliseconds() -> None:
@@ -117,7 +118,7 @@ def test_ten_thousand_mixed_timers_are_exact() -> None:
     assert not late, f"seed {seed}: {late[:5]}"
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_waits_of_one_channel_are_exact_to_a_tenth_of_a_millisecond() -> None:
     """They share a timer, which is set again for less than the millisecond that uvloop needs."""
     loop = virtual_loop()
@@ -133,7 +134,7 @@ async def test_waits_of_one_channel_are_exact_to_a_tenth_of_a_millisecond() -> N
     assert woken == [(1 + n / 10_000,) * 2 for n in range(20)]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_timers_due_at_one_moment_run_in_the_order_in_which_they_were_set() -> None:
     called: list[int] = []
     for number in range(50):
@@ -142,7 +143,7 @@ async def test_timers_due_at_one_moment_run_in_the_order_in_which_they_were_set(
     assert called == list(range(50))
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_time_can_be_let_pass_within_a_turn() -> None:
     loop = virtual_loop()
     called: list[float] = []
@@ -172,7 +173,7 @@ def test_impossible_parameters_are_refused_by_name() -> None:
             VirtualLoop(**wrong)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_timer_at_nan_is_refused_before_it_spoils_the_order_of_all() -> None:
     with pytest.raises(ValueError, match="NaN"):
         virtual_loop().call_at(math.nan, lambda: None)
@@ -188,7 +189,7 @@ def test_a_closed_loop_takes_no_timer() -> None:
 # Timers that are early, and would wake nobody. --------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_timer_that_would_wake_nobody_is_no_reason_to_jump() -> None:
     """The read ends at once, and its timer stays set for 10 s (`Readiness` moves it lazily)."""
     near, far = netio.stream_pair()
@@ -218,7 +219,7 @@ def moments_of(loop: VirtualLoop) -> list[float]:
     return moments
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_timer_that_is_early_for_who_waits_now_is_no_reason_to_jump_either() -> None:
     near, far = netio.stream_pair()
     async with near, far:
@@ -348,16 +349,17 @@ def nap() -> str:
     return "rested"
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_clock_stands_still_while_a_job_is_in_an_executor() -> None:
     loop = virtual_loop()
-    loop.call_at(1, lambda: None)
+    timer = loop.call_at(1, lambda: None)
     assert await asyncio.wait_for(asyncio.to_thread(nap), 10) == "rested"
     assert await loop.run_in_executor(None, nap) == "rested"
     assert loop.time() == 0.0
+    timer.cancel()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_clock_goes_on_when_nobody_waits_for_the_job_any_more() -> None:
     release = threading.Event()
     job = virtual_loop().run_in_executor(None, release.wait, 10)
@@ -367,7 +369,7 @@ async def test_the_clock_goes_on_when_nobody_waits_for_the_job_any_more() -> Non
     release.set()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_clock_stands_still_while_a_name_is_looked_up() -> None:
     real = socket.getaddrinfo
 
@@ -385,7 +387,7 @@ async def test_the_clock_stands_still_while_a_name_is_looked_up() -> None:
     assert virtual_loop().time() == 0.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_clock_stands_still_while_a_program_runs() -> None:
     code = "import time; time.sleep(0.02); print('done')"
     program = await asyncio.create_subprocess_exec(
@@ -399,7 +401,7 @@ async def test_the_clock_stands_still_while_a_program_runs() -> None:
     assert virtual_loop().time() == 0.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_the_clock_can_be_held_for_a_thread_of_ones_own() -> None:
     loop = virtual_loop()
     near, far = socket.socketpair()
@@ -411,7 +413,7 @@ async def test_the_clock_can_be_held_for_a_thread_of_ones_own() -> None:
     assert loop.time() == 0.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_thread_that_is_not_known_of_does_not_hold_the_clock() -> None:
     loop = virtual_loop()
     come = asyncio.Event()
@@ -425,14 +427,14 @@ async def test_a_thread_that_is_not_known_of_does_not_hold_the_clock() -> None:
     thread.join()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_what_another_thread_hands_over_is_waited_for_when_there_is_no_timer() -> None:
     come = asyncio.Event()
     threading.Timer(0.02, virtual_loop().call_soon_threadsafe, [come.set]).start()
     await come.wait()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_signal_is_waited_for_when_there_is_no_timer() -> None:
     come = asyncio.Event()
     loop = virtual_loop()
@@ -444,7 +446,7 @@ async def test_a_signal_is_waited_for_when_there_is_no_timer() -> None:
         loop.remove_signal_handler(signal.SIGALRM)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_descriptors_that_are_ready_come_before_the_next_timer() -> None:
     loop = virtual_loop()
     near, far = socket.socketpair()
@@ -583,7 +585,7 @@ async def test_a_clock_within_another_is_refused() -> None:
         run(nothing())
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_clock_within_a_virtual_one_is_refused() -> None:
     with pytest.raises(RuntimeError, match="two clocks"):
         run(nothing())

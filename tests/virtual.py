@@ -1,28 +1,17 @@
 """What netio's own tests need of a virtual clock beyond `netio.testing`."""
 
 import asyncio
-import functools
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from netio.testing import VirtualLoop, run
+from netio.testing import VirtualLoop
 
 T = TypeVar("T")
 
 
-def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Make a test of a coroutine function: it runs on a `VirtualLoop`, whatever ``--loop`` says."""
-
-    @functools.wraps(test)
-    def in_virtual_time(*args: Any, **kwargs: Any) -> None:
-        run(test(*args, **kwargs))
-
-    return in_virtual_time
-
-
 def run_with(task_factory: Any, main: Coroutine[Any, Any, T]) -> T:
-    """As `run`, with other tasks: one of `TASK_FACTORIES`."""
+    """As `netio.testing.run`, with other tasks: one of `TASK_FACTORIES`."""
 
     def new_loop() -> VirtualLoop:
         loop = VirtualLoop()
@@ -34,7 +23,7 @@ def run_with(task_factory: Any, main: Coroutine[Any, Any, T]) -> T:
 
 
 def virtual_loop() -> VirtualLoop:
-    """The running loop, in a test that is marked `virtual`."""
+    """The running loop, in a test that is marked `virtual_clock`."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     return loop
