@@ -12,12 +12,16 @@ import typing
 from collections.abc import Iterator
 
 import netio
+import netio.testing
 
+PACKAGES = {"": netio, "testing.": netio.testing}
 # A parameter of this name is a quantity, so its unit must be said. (A limit is either.)
 UNITS = {
     "timeout": ("seconds",),
     "delay": ("seconds",),
     "grace": ("seconds",),
+    "patience": ("seconds",),
+    "seconds": ("seconds",),
     "n": ("bytes",),
     "max_bytes": ("bytes",),
     "limit": ("seconds", "bytes"),
@@ -29,8 +33,7 @@ Function = types.FunctionType
 
 def public_functions() -> Iterator[tuple[str, Function]]:
     """All public functions, methods and getters, under the name that a user knows them by."""
-    for name in netio.__all__:
-        thing = getattr(netio, name)
+    for name, thing in public_things():
         if inspect.isclass(thing):
             for member, function in members(thing):
                 yield f"{name}.{member}", function
@@ -38,11 +41,22 @@ def public_functions() -> Iterator[tuple[str, Function]]:
             yield name, thing
 
 
+def public_things() -> Iterator[tuple[str, object]]:
+    for prefix, package in PACKAGES.items():
+        for name in package.__all__:
+            yield f"{prefix}{name}", getattr(package, name)
+
+
 def members(cls: type) -> Iterator[tuple[str, Function]]:
-    """What the class, or a private base of it within netio, defines under a public name."""
-    seen: set[str] = set()
+    """What the class, or a private base of it within netio, defines under a public name.
+
+    But not what a base of others has, an event loop of asyncio above all: it is documented there.
+    """
+    ours = cls.__module__.partition(".")[0]
+    foreign = [base for base in cls.__mro__ if base.__module__.partition(".")[0] != ours]
+    seen = {name for base in foreign for name in vars(base)}
     for base in cls.__mro__:
-        if base.__module__.partition(".")[0] != cls.__module__.partition(".")[0]:
+        if base in foreign:
             continue
         for name, value in vars(base).items():
             function = function_of(value)
@@ -107,7 +121,7 @@ def section(text: str, title: str) -> str | None:
 @functools.cache
 def names_of_netio() -> dict[str, object]:
     names: dict[str, object] = {**vars(collections.abc), **vars(typing), "asyncio": asyncio}
-    for module in pkgutil.iter_modules(netio.__path__, "netio."):
+    for module in pkgutil.walk_packages(netio.__path__, "netio."):
         if not module.name.endswith("__main__"):
             names |= vars(importlib.import_module(module.name))
     return names
@@ -118,7 +132,7 @@ def resolve(function: Function, annotation: object) -> object:
     if not isinstance(annotation, str):
         return annotation
     try:
-        return eval(annotation, {**names_of_netio(), **function.__globals__})
+        return eval(annotation.removeprefix("*"), {**names_of_netio(), **function.__globals__})
     except (NameError, TypeError, AttributeError):
         return annotation
 
@@ -160,9 +174,11 @@ def test_every_public_function_says_what_its_caller_must_know() -> None:
 
 
 def test_every_public_class_has_a_docstring_of_its_own() -> None:
-    classes = {n: getattr(netio, n) for n in netio.__all__ if inspect.isclass(getattr(netio, n))}
+    classes = [thing for _, thing in public_things() if inspect.isclass(thing)]
     # A dataclass without a docstring is given its signature for one.
-    missing = [n for n, c in classes.items() if (vars(c)["__doc__"] or f"{n}(").startswith(f"{n}(")]
+    missing = [
+        c for c in classes if (vars(c)["__doc__"] or c.__name__).startswith(f"{c.__name__}(")
+    ]
     assert not missing
 
 

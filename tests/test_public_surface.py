@@ -5,7 +5,10 @@ import subprocess
 import sys
 import types
 
+import pytest
+
 import netio
+import netio.testing
 
 # The contract: what this version has of it. A name is added here when it is promised.
 PROMISED = {
@@ -27,6 +30,19 @@ PROMISED = {
     "DEFAULT", "Timeout", "Address", "Opening", "StreamIterator",
 }  # fmt: skip
 
+PROMISED_FOR_TESTING = {
+    # the clock
+    "VirtualLoop", "run", "new_event_loop", "Deadlock", "TooManySteps",
+    # leaks
+    "check_leaks", "LeakCheck", "Leaked",
+}  # fmt: skip
+
+PACKAGES = pytest.mark.parametrize(
+    ("package", "promised"),
+    [(netio, PROMISED), (netio.testing, PROMISED_FOR_TESTING)],
+    ids=["netio", "netio.testing"],
+)
+
 
 def python(program: str) -> str:
     run = subprocess.run(
@@ -36,23 +52,30 @@ def python(program: str) -> str:
     return run.stdout
 
 
-def test_all_is_what_was_promised() -> None:
-    assert set(netio.__all__) == PROMISED
-    assert len(netio.__all__) == len(set(netio.__all__))
+@PACKAGES
+def test_all_is_what_was_promised(package: types.ModuleType, promised: set[str]) -> None:
+    assert set(package.__all__) == promised
+    assert len(package.__all__) == len(promised)
 
 
-def test_every_name_exists_and_nothing_else_is_public() -> None:
+@PACKAGES
+def test_every_name_exists_and_nothing_else_is_public(
+    package: types.ModuleType, promised: set[str]
+) -> None:
     public = {
         name
-        for name, value in vars(netio).items()
+        for name, value in vars(package).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
-    assert public == PROMISED
+    assert public == promised
 
 
-def test_every_public_class_says_that_it_is_of_netio_in_its_errors() -> None:
-    for name in netio.__all__:
-        value = getattr(netio, name)
+@PACKAGES
+def test_every_public_class_says_that_it_is_of_netio_in_its_errors(
+    package: types.ModuleType, promised: set[str]
+) -> None:
+    for name in promised:
+        value = getattr(package, name)
         if isinstance(value, type):
             assert value.__module__.startswith("netio"), name
 
@@ -96,3 +119,14 @@ def test_importing_netio_opens_nothing_and_starts_nothing() -> None:
         "print('fine')"
     )
     assert python(program) == "fine\n"
+
+
+def test_the_test_kit_is_imported_when_it_is_asked_for_and_then_asks_for_little() -> None:
+    program = (
+        "import sys, netio; assert 'netio.testing' not in sys.modules\n"
+        "before = set(sys.modules); import netio.testing\n"
+        "print(*sorted(m for m in set(sys.modules) - before if not m.startswith('netio')))"
+    )
+    added = set(python(program).split())
+    assert not added & {"pytest", "anyio", "unittest", "http", "email", "json", "multiprocessing"}
+    assert len(added) < 12, added
