@@ -1,6 +1,7 @@
 """The pytest plugin: tests on a virtual clock, a check for leaks, nothing where nobody asks."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -557,3 +558,9 @@ def test_every_fixture_of_it_says_what_it_is_for() -> None:
     }
     assert set(fixtures) >= {"virtual_clock", "virtual_run", "netio_leak_check"}
     assert all(fixture.__doc__ for fixture in fixtures.values())
+
+
+def test_what_the_guide_shows_runs(run: Run) -> None:
+    guide = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"<!-- not run: pytest runs it -->\n```python\n(.*?)```", guide, re.S)
+    assert outcomes(run(block)) == {"passed": 5}
