@@ -356,7 +356,7 @@ def test_lines_that_were_cut_in_advance_are_those_that_are_next(
         near.abort()
         far.abort()
 
-    run_virtual(main())
+    run(main())
 
 
 @pytest.mark.parametrize("held", [False, True])
