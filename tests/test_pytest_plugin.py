@@ -336,6 +336,10 @@ held = []
 async def leave_a_task():
     held.append(asyncio.create_task(asyncio.sleep(100)))
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_that_leaves_nothing_in_a_loop_of_the_module({check}):
+    await asyncio.create_task(asyncio.sleep(0))
+
 async def test_task({check}):
     await leave_a_task()
 
@@ -382,7 +386,7 @@ def test_the_end():
             one.close()
     held.clear()
 """
-FOUND = {"passed": 10, "failed": 2, "errors": 6}
+FOUND = {"passed": 11, "failed": 2, "errors": 6}
 
 
 def test_a_test_can_ask_to_be_checked(run: Run) -> None:
@@ -401,7 +405,7 @@ def test_a_whole_suite_can_be_checked(run: Run, pytester: pytest.Pytester, how: 
 
 
 def test_without_being_asked_it_checks_nothing(run: Run) -> None:
-    assert outcomes(run(LEAKING.format(check=""))) == {"passed": 10, "failed": 2}
+    assert outcomes(run(LEAKING.format(check=""))) == {"passed": 11, "failed": 2}
 
 
 def test_a_test_that_no_other_plugin_runs_is_checked(run: Run) -> None:

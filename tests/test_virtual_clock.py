@@ -18,6 +18,7 @@ import pytest
 from virtual import python_task_factory, virtual_loop
 
 import netio
+import netio.testing._clock
 from netio._limits import Operation
 from netio._readiness import Readiness, Waiter
 from netio._resolve import resolver_of
@@ -457,6 +458,21 @@ async def test_descriptors_that_are_ready_come_before_the_next_timer() -> None:
     assert loop.time() == 0.0
 
 
+def test_the_end_of_a_run_waits_for_the_threads_of_its_executor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(netio.testing._clock, "STRANGER_SECONDS", 0.001)
+    ended: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().run_in_executor(None, lambda: ended.append(nap())).cancel()
+
+    before = threading.active_count()
+    run(main())
+    assert threading.active_count() == before
+    assert len(ended) <= 1  # one that had not begun does not
+
+
 def test_a_job_that_does_not_end_is_an_error_that_names_it() -> None:
     release = threading.Event()
 
@@ -644,6 +660,25 @@ def test_a_seed_draws_the_order_of_the_tasks_that_are_ready() -> None:
     assert len({order[:3] for order in found}) == len({order[3:] for order in found}) == 6
 
 
+def test_a_seed_draws_the_order_of_tasks_that_were_woken() -> None:
+    async def main() -> list[int]:
+        seen: list[int] = []
+        event = asyncio.Event()
+
+        async def wait(number: int) -> None:
+            await event.wait()
+            seen.append(number)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(3):
+                group.create_task(wait(number))
+                await asyncio.sleep(1)  # so that it is only their waking that is drawn
+            event.set()
+        return seen
+
+    assert len(orders(main)) == 6
+
+
 def test_a_seed_draws_the_order_of_tasks_of_every_kind() -> None:
     async def main() -> list[int]:
         asyncio.get_running_loop().set_task_factory(python_task_factory)
@@ -697,7 +732,7 @@ def test_plain_callbacks_keep_the_order_that_asyncio_promises() -> None:
         loop.call_soon(seen.append, "1")
         loop.call_soon(seen.append, "2")
         tasks += [asyncio.create_task(task(name)) for name in "cd"]
-        loop.call_soon(tasks[0].cancel)
+        loop.call_soon(tasks[2].cancel)  # whose first step comes before
         future = loop.create_future()
         for number in "34":
             future.add_done_callback(lambda _, n=number: seen.append(n))
@@ -734,6 +769,23 @@ def test_the_same_seed_draws_the_same() -> None:
         return [n for _ in range(10) for n in await order_of_tasks() + await order_of_timers()]
 
     assert run(main(), seed=5) == run(main(), seed=5) != run(main(), seed=6)
+
+
+def test_what_a_thread_hands_over_while_descriptors_are_looked_at_keeps_its_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handed_over: list[int] = []
+    real = asyncio.SelectorEventLoop._process_events  # type: ignore[attr-defined]
+
+    def process(self: asyncio.SelectorEventLoop, events: list[Any]) -> None:
+        real(self, events)
+        for number in range(3):
+            self.call_soon(handed_over.append, number)
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "_process_events", process)
+    run(asyncio.sleep(1), seed=1)
+    assert len(handed_over) > 9
+    assert handed_over == [n % 3 for n in range(len(handed_over))]
 
 
 def test_what_other_threads_hand_over_is_neither_lost_nor_reordered() -> None:
