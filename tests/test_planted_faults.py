@@ -244,6 +244,7 @@ def pytest_run(package: Path, *tests: str) -> subprocess.CompletedProcess[str]:
 def copy_of_netio(place: Path, edits: tuple[Edit, ...] = ()) -> Path:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "netio", place / "netio", ignore=ignore)
+    shutil.copy(ROOT / "_netio_pytest.py", place)
     for name, old, new in edits:
         path = place / "netio" / name
         text = path.read_text(encoding="utf-8")

@@ -292,7 +292,7 @@ def test_a_mark_on_what_is_no_coroutine_is_refused_and_inherited_is_not_meant(ru
         ("sed=3", "virtual_clock: got an unexpected keyword argument 'sed'"),
         ("3", "virtual_clock: too many positional arguments"),
         ("seed=[]", "virtual_clock: unhashable type"),
-        ("max_steps=-3", "max_steps must be at least 0, not -3"),
+        ("max_steps=-3", "max_steps must be at least 1, not -3"),
         ("seed='one'", "seed must be an int, not str"),
     ],
 )

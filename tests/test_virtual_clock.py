@@ -165,13 +165,24 @@ def test_time_does_not_go_back_nor_to_infinity(wrong: float) -> None:
 def test_impossible_parameters_are_refused_by_name() -> None:
     for wrong, error in (
         ({"seed": "one"}, TypeError),
-        ({"max_steps": -1}, ValueError),
+        ({"max_steps": 0}, ValueError),
         ({"max_steps": 1.5}, TypeError),
         ({"patience": math.nan}, ValueError),
         ({"patience": "long"}, TypeError),
     ):
         with pytest.raises(error, match=next(iter(wrong))):
             VirtualLoop(**wrong)
+
+
+def test_in_debug_mode_a_timer_is_checked_as_asyncio_checks_it() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(RuntimeError, match="Non-thread-safe"):
+            await asyncio.to_thread(loop.call_later, 1, print)
+        with pytest.raises(TypeError, match="coroutines cannot be used with call_at"):
+            loop.call_later(1, nothing)  # type: ignore[arg-type]
+
+    run(main(), debug=True)
 
 
 @pytest.mark.virtual_clock

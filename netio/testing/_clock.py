@@ -12,8 +12,8 @@ ready and no callback is left:
     nothing of it                                   Deadlock
 
 It stands on a few inner names of asyncio: the loop's `_ready`, `_scheduled`, `_clock_resolution`,
-`_process_events` and `_signal_handlers`. They were the same in each version from 3.7 on. What a
-handle of the loop is about to do, `_handles.py` knows.
+`_process_events`, `_signal_handlers` and `_check_...`. They were the same in each version from 3.7
+on. What a handle of the loop is about to do, `_handles.py` knows.
 """
 
 from __future__ import annotations
@@ -92,6 +92,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     _scheduled: list[_Timer]
     _selector: _Selector
     _signal_handlers: dict[int, object]
+    _check_closed: Callable[[], None]
+    _check_thread: Callable[[], None]
+    _check_callback: Callable[[object, str], None]
 
     def __init__(
         self,
@@ -131,7 +134,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 check_count(seed, "seed")
             self._random = None if seed is None else random.Random(seed)
             self._timers_first = timers_first
-            self._max_steps = None if max_steps is None else check_count(max_steps, "max_steps")
+            if max_steps is not None:
+                check_count(max_steps, "max_steps", at_least=1)
+            self._max_steps = max_steps
             self._patience = check_seconds(patience, "patience")
         except (TypeError, ValueError):
             self.close()
@@ -304,10 +309,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """As every event loop does; timers due at one moment run in the order they were set."""
-        if self.is_closed():
-            raise RuntimeError("Event loop is closed")
+        self._check_closed()
         if when != when:
             raise ValueError("when must not be NaN")
+        if self.get_debug():
+            self._check_thread()
+            self._check_callback(callback, "call_at")
         timer = _Timer(when, callback, args, self, context)
         self._timers_set += 1
         timer.rank = (when, self._timers_set)
