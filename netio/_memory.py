@@ -1,15 +1,22 @@
 """Channels in memory: two connected ends without a kernel between them.
 
-Each direction is a pipe that holds a bounded number of bytes, so that a writer waits as it would
-for a socket. Every event (bytes arrived, room made, end, reset) reaches the other side as a
-callback of the loop, as a poller would report it, and never inside the call that caused it.
+They behave as TCP does on loopback. Each direction holds a bounded number of bytes, so that a
+writer waits as it would for a socket; what is sent to an end that is closed is answered by a
+reset; an error is told once, and is EPIPE where the end had come before the reset. What one side
+does reaches the other as a callback of the loop, as a poller would report it, and never inside
+the call that caused it.
+
+`Way` is one direction. This one leads straight to the other side; the test kit has one that takes
+its time.
 """
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
 
 from netio._defaults import STREAM_LIMIT_BYTES
 from netio._readiness import Readiness, Waiter
@@ -21,38 +28,90 @@ if TYPE_CHECKING:
     from netio._errors import Address
 
 
-class _Pipe:
-    """One direction: the bytes under way, and how it ended."""
+class Sign(enum.Enum):
+    """What travels in order with the bytes."""
 
-    __slots__ = ("capacity", "data", "ended", "reset", "unread_end")
+    CUT = "cut"  # a receive takes nothing from before and after this at once
+    END = "end"
+    RESET = "reset"
+
+
+class Sender(Protocol):
+    """What a way comes from."""
+
+    def room_made(self) -> None:
+        """The way takes more bytes again."""
+
+
+class Receiver(Protocol):
+    """What a way leads to."""
+
+    def deliver(self, item: bytes | Sign) -> None:
+        """Something has come; of bytes it says later, with `Way.take`, that they have left."""
+
+
+class Way:
+    """One direction of a connection, which holds at most `capacity` bytes under way."""
+
+    __slots__ = ("capacity", "held", "receiver", "sender")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.data = bytearray()
-        self.ended = False  # the writer said that nothing follows
-        self.unread_end = False  # the reader is gone
-        self.reset = False  # to be reported once, as the kernel does
+        self.held = 0  # sent and not received yet
+        self.sender: Sender
+        self.receiver: Receiver
+
+    def put(self, item: bytes | Sign) -> None:
+        """Send, without regard to the capacity, which the sender minds."""
+        if item.__class__ is bytes:
+            self.held += len(item)
+        self.receiver.deliver(item)
+
+    def take(self, size: int) -> None:
+        """So many bytes have left the way."""
+        self.held -= size
+        self.sender.room_made()
 
 
 class MemoryChannel(Readiness):
     """One end of a connection in memory; `memory_pair` makes both."""
 
-    __slots__ = ("_incoming", "_local", "_other", "_outgoing", "_peer", "_signalled")
+    __slots__ = (
+        "_broken",
+        "_cuts",
+        "_data",
+        "_end_came",
+        "_end_sent",
+        "_error",
+        "_incoming",
+        "_local",
+        "_outgoing",
+        "_peer",
+        "_signalled",
+        "_taken",
+    )
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        incoming: _Pipe,
-        outgoing: _Pipe,
+        incoming: Way,
+        outgoing: Way,
         local: Address,
         peer: Address,
     ) -> None:
         super().__init__(loop)
         self._incoming = incoming
         self._outgoing = outgoing
+        incoming.receiver = outgoing.sender = self
         self._local = local
         self._peer = peer
-        self._other: MemoryChannel | None = None
+        self._data = bytearray()
+        self._taken = 0  # bytes that were received so far
+        self._cuts: deque[int] | None = None  # after which byte a receive has to stop
+        self._end_came = False
+        self._end_sent = False  # or a reset: nothing follows
+        self._broken = False  # a reset came: nothing comes or goes any more
+        self._error = 0  # the number to be told, once, as the kernel does
         self._signalled = False
 
     @property
@@ -64,18 +123,21 @@ class MemoryChannel(Readiness):
         return None if self.closed else self._local
 
     def receive(self, max_bytes: int, /) -> bytes:
-        pipe = self._incoming
-        if pipe.data:
-            chunk = bytes(memoryview(pipe.data)[:max_bytes])
-            del pipe.data[: len(chunk)]
-            self._tell_other()
+        data = self._data
+        if data:
+            if self._cuts is not None:
+                max_bytes = min(max_bytes, self._to_the_next_cut())
+            chunk = bytes(memoryview(data)[:max_bytes])
+            size = len(chunk)
+            del data[:size]
+            self._taken += size
+            self._incoming.take(size)
             return chunk
-        if pipe.reset:
-            pipe.reset = False
-            raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-        if pipe.ended:
-            return b""
-        raise _would_block()
+        if not self._end_came:
+            self._tell_error()
+            if not self._broken:
+                raise _would_block()
+        return b""
 
     def receive_into(self, view: memoryview, /) -> int:
         chunk = self.receive(len(view))
@@ -83,18 +145,16 @@ class MemoryChannel(Readiness):
         return len(chunk)
 
     def send(self, data: bytes | memoryview, /) -> int:
-        pipe = self._outgoing
-        if self._incoming.reset:
-            self._incoming.reset = False
-            raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-        if pipe.unread_end or pipe.ended:
+        if self._broken or self._end_sent:
+            self._tell_error()
             raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
-        room = pipe.capacity - len(pipe.data)
+        way = self._outgoing
+        room = way.capacity - way.held
         if room <= 0:
             raise _would_block()
-        taken = data[:room]
-        pipe.data += taken
-        self._tell_other()
+        taken = bytes(data[:room])
+        if taken:
+            way.put(taken)
         return len(taken)
 
     def send_many(self, views: Sequence[memoryview], /) -> int:
@@ -112,27 +172,22 @@ class MemoryChannel(Readiness):
         return total
 
     def shut_down_writing(self) -> None:
-        self._outgoing.ended = True
-        self._tell_other()
+        if self._broken:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        self._say(Sign.END)
 
     def close(self) -> None:
-        if self.closed:
-            return
-        self.release()
-        self._incoming.unread_end = True
-        self._incoming.data.clear()
-        self._outgoing.ended = True
-        self._tell_other()
+        if not self.closed:
+            self.release()
+            self._forget()
+            self._say(Sign.END)
 
     def abort(self) -> None:
-        if self.closed:
-            return
-        self.release()
-        self._incoming.unread_end = True
-        self._incoming.data.clear()
-        self._outgoing.ended = True
-        self._outgoing.reset = True
-        self._tell_other()
+        if not self.closed:
+            self.release()
+            self._forget()
+            self._end_sent = False  # a reset is told also after the end
+            self._say(Sign.RESET)
 
     def abandon(self) -> None:
         if self.loop.is_closed():
@@ -148,9 +203,68 @@ class MemoryChannel(Readiness):
         self._signal()
         return super().wait_writable(waiter)
 
-    def _tell_other(self) -> None:
-        if self._other is not None and not self._other.closed:
-            self._other._signal()
+    # What the ways say.
+
+    def deliver(self, item: bytes | Sign) -> None:
+        if isinstance(item, bytes):
+            if self.closed:
+                self._refuse(len(item))
+                return
+            self._data += item
+        elif item is Sign.CUT:
+            self._cut()
+        elif item is Sign.END:
+            self._end_came = True
+        elif not self._broken:
+            self._broken = True
+            self._error = errno.EPIPE if self._end_came else errno.ECONNRESET
+        if not self.closed:
+            self._signal()
+
+    def room_made(self) -> None:
+        if self.waiters and not self.closed:
+            self._signal()
+
+    def _say(self, sign: Sign) -> None:
+        """The last thing this end says, unless it was said before, or nobody would hear it."""
+        if not self._end_sent and not self._broken:
+            self._end_sent = True
+            self._outgoing.put(sign)
+
+    def _refuse(self, size: int) -> None:
+        """Bytes for an end that is closed: the other side is told that nobody is there."""
+        self._incoming.take(size)
+        if not self._broken:
+            self._outgoing.put(Sign.RESET)
+            self._broken = True
+
+    def _forget(self) -> None:
+        """Nobody is going to receive what is here."""
+        size = len(self._data)
+        if size:
+            self._data = bytearray()
+            self._incoming.take(size)
+
+    def _tell_error(self) -> None:
+        number, self._error = self._error, 0
+        if number:
+            raise OSError(number, os.strerror(number))
+
+    def _cut(self) -> None:
+        if self._data:
+            if self._cuts is None:
+                self._cuts = deque()
+            self._cuts.append(self._taken + len(self._data))
+
+    def _to_the_next_cut(self) -> int:
+        """How many bytes there are up to the next cut, which is past if none are."""
+        cuts = self._cuts
+        while cuts and cuts[0] <= self._taken:
+            cuts.popleft()
+        if cuts:
+            return cuts[0] - self._taken
+        self._cuts = None
+        return len(self._data)
 
     def _signal(self) -> None:
         """Have the loop attempt for those who wait here, on its next tick and once."""
@@ -167,11 +281,10 @@ class MemoryChannel(Readiness):
             self._signal()
 
     def _can_read(self) -> bool:
-        return bool(self._incoming.data) or self._incoming.ended or self._incoming.reset
+        return bool(self._data) or self._end_came or self._broken
 
     def _can_write(self) -> bool:
-        pipe = self._outgoing
-        return pipe.unread_end or self._incoming.reset or len(pipe.data) < pipe.capacity
+        return self._broken or self._outgoing.held < self._outgoing.capacity
 
 
 def _would_block() -> BlockingIOError:
@@ -186,8 +299,8 @@ def memory_pair(
     peer: Address = "memory:1",
 ) -> tuple[MemoryChannel, MemoryChannel]:
     """Two connected ends, each direction holding at most `capacity` bytes under way."""
-    there, back = _Pipe(capacity), _Pipe(capacity)
-    near = MemoryChannel(loop, back, there, local, peer)
-    far = MemoryChannel(loop, there, back, peer, local)
-    near._other, far._other = far, near
-    return near, far
+    there, back = Way(capacity), Way(capacity)
+    return (
+        MemoryChannel(loop, back, there, local, peer),
+        MemoryChannel(loop, there, back, peer, local),
+    )

@@ -221,7 +221,7 @@ class Hand:
     def unread(self) -> int:
         channel = self.near._channel
         if isinstance(channel, MemoryChannel):
-            return len(channel._incoming.data)
+            return len(channel._data)
         count = array.array("i", [0])
         fcntl.ioctl(self.near.socket.fileno(), termios.FIONREAD, count)
         return count[0]

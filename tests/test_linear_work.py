@@ -16,7 +16,7 @@ import pytest
 from streams import outcome_of, ticks
 
 import netio
-from netio._memory import MemoryChannel, _Pipe
+from netio._memory import MemoryChannel, Way
 from netio._stream import Stream
 
 SMALL_BYTES = 256 * 1024
@@ -70,7 +70,9 @@ class DrippingSocket(socket.socket):
 
 async def seconds_on_a_stream(name: str, size: int) -> float:
     """The work of `size` attempts, each of which brings one byte, as the loop would make them."""
-    channel = DrippingChannel(asyncio.get_running_loop(), _Pipe(1), _Pipe(1), None, None)
+    loop, ways = asyncio.get_running_loop(), (Way(1), Way(1))
+    channel = DrippingChannel(loop, *ways, None, None)
+    MemoryChannel(loop, *reversed(ways), None, None)
     stream = Stream(channel, timeouts=netio.Timeouts(), limit=65536)
     task = asyncio.create_task(outcome_of(STREAM_READS[name](stream, size)))
     await ticks(3)

@@ -18,7 +18,7 @@ from streams import Hand, Ticker, a_pair, make_pair, outcome_of, ticks
 
 import netio
 from netio._defaults import BYTES_PER_TURN, LAST_LOOK_BYTES, OPERATIONS_PER_TURN
-from netio._memory import MemoryChannel, _Pipe
+from netio._memory import MemoryChannel, Way
 from netio._stream import Stream
 
 kind, pair = streams.kind, streams.pair
@@ -31,9 +31,11 @@ class Endless(MemoryChannel):
     """A peer that always has more, and takes whatever it is given."""
 
     def __init__(self, text: bytes = b"x") -> None:
-        super().__init__(asyncio.get_running_loop(), _Pipe(1), _Pipe(1 << 60), None, None)
+        loop, ways = asyncio.get_running_loop(), (Way(1), Way(1 << 60))
+        super().__init__(loop, *ways, None, None)
+        MemoryChannel(loop, *reversed(ways), None, None)
         self._text = text * (65536 // len(text))
-        self._incoming.data += b"never empty"
+        self._data += b"never empty"
 
     def receive(self, max_bytes: int) -> bytes:
         return self._text[:max_bytes]

@@ -394,9 +394,6 @@ class Choosy(MemoryChannel):
     def __init__(self, near: MemoryChannel) -> None:
         super().__init__(near.loop, near._incoming, near._outgoing, near.local, near.peer)
         self.step, self.until, self.given, self.deaf = 7, 1 << 60, 0, False
-        self._other = near._other
-        assert self._other is not None
-        self._other._other = self
 
     def receive(self, max_bytes: int) -> bytes:
         if self.deaf:
