@@ -9,13 +9,15 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from memory_network import MemoryNetwork
 from raw_sockets import BAD_SOCKS, HAS_IPV6, bad_sock, reset
 from streams import outcome_of, tcp_sockets
 from virtual import virtual_loop
 
 import netio
 from netio import _network
+from netio.testing import Network, assert_fired, faults
+
+NAMES = {"server": "10.0.0.1"}
 
 
 async def echo(stream: netio.Stream) -> None:
@@ -199,12 +201,12 @@ async def test_an_error_of_a_foreign_class_keeps_its_message_and_cause() -> None
         def __init__(self) -> None:
             super().__init__("odd")
 
-    class Network(MemoryNetwork):
+    class Odder(Network):
         async def dial(self, *_: object) -> Any:
             raise Odd
 
     with pytest.raises(netio.ConnectFailed, match="odd") as caught:
-        await netio.connect_tcp("10.0.0.1", 80, network=Network())
+        await netio.connect_tcp("10.0.0.1", 80, network=Odder())
     assert isinstance(caught.value.attempts[0].__cause__, Odd)
 
 
@@ -213,7 +215,7 @@ async def test_an_error_of_a_foreign_class_keeps_its_message_and_cause() -> None
 
 @pytest.mark.virtual_clock
 async def test_connecting_and_serving_work_on_another_network_unchanged() -> None:
-    network = MemoryNetwork()
+    network = Network(names=NAMES)
     async with netio.serve_tcp(echo, "server", 7000, network=network) as server:
         assert server.addresses == (("10.0.0.1", 7000),)
         async with netio.connect_tcp("server", 7000, network=network) as stream:
@@ -230,20 +232,21 @@ async def test_connecting_and_serving_work_on_another_network_unchanged() -> Non
 
 @pytest.mark.virtual_clock
 async def test_an_attempt_that_is_not_answered_leaves_time_for_the_next_address() -> None:
-    network = MemoryNetwork({"dual": ["10.0.0.1", "10.0.0.2"], "server": ["10.0.0.2"]})
-    network.black_holes = ("10.0.0.1",)
+    network = Network(names={"dual": ["10.0.0.1", "10.0.0.2"], "server": "10.0.0.2"})
+    hole = faults.BlackHole()
+    network.add(hole, to="10.0.0.1")
     async with netio.serve_tcp(echo, "server", 7000, network=network):
         timeouts = netio.Timeouts(attempt=3)
         async with netio.connect_tcp("dual", 7000, timeouts=timeouts, network=network) as stream:
             assert stream.peer == ("10.0.0.2", 7000)
         assert virtual_loop().time() == 3.0
-        assert network.dialled == ["10.0.0.1", "10.0.0.2"]
+    assert_fired(hole)
 
 
 @pytest.mark.virtual_clock
 async def test_all_attempts_unanswered_are_a_failed_connect_with_each_of_them() -> None:
-    network = MemoryNetwork({"dark": ["10.0.0.1", "10.0.0.2"]})
-    network.black_holes = ("10.0.0.1", "10.0.0.2")
+    network = Network(names={"dark": ["10.0.0.1", "10.0.0.2"]})
+    network.add(faults.BlackHole())
     with pytest.raises(netio.ConnectFailed) as caught:
         await netio.connect_tcp("dark", 1, timeouts=netio.Timeouts(attempt=3), network=network)
     assert virtual_loop().time() == 6.0
@@ -253,8 +256,9 @@ async def test_all_attempts_unanswered_are_a_failed_connect_with_each_of_them() 
 @pytest.mark.parametrize("limit", ["call", "connect", "deadline"])
 @pytest.mark.virtual_clock
 async def test_one_deadline_over_all_names_its_limit_and_the_attempts(limit: str) -> None:
-    network = MemoryNetwork({"dark": ["10.0.0.9", "10.0.0.1", "10.0.0.2"]})
-    network.black_holes = ("10.0.0.1", "10.0.0.2")
+    network = Network(names={"dark": ["10.0.0.9", "10.0.0.1", "10.0.0.2"]})
+    network.add(faults.BlackHole(), to="10.0.0.1")
+    network.add(faults.BlackHole(), to="10.0.0.2")
     timeouts = netio.Timeouts(attempt=3, connect=5)
     options: dict[str, Any] = {
         "call": {"timeout": 5},
@@ -277,7 +281,7 @@ async def test_one_deadline_over_all_names_its_limit_and_the_attempts(limit: str
 
 @pytest.mark.virtual_clock
 async def test_a_slow_lookup_is_cut_by_its_own_limit() -> None:
-    network = MemoryNetwork(lookup_s=60)
+    network = Network(names=NAMES, lookup_seconds=60)
     with pytest.raises(netio.DeadlineExceeded) as caught:
         await netio.connect_tcp("server", 1, network=network)
     assert (virtual_loop().time(), caught.value.limit) == (10.0, "resolve")
@@ -285,7 +289,7 @@ async def test_a_slow_lookup_is_cut_by_its_own_limit() -> None:
 
 @pytest.mark.virtual_clock
 async def test_a_slow_lookup_is_cut_by_the_limit_over_all() -> None:
-    network = MemoryNetwork(lookup_s=60)
+    network = Network(names=NAMES, lookup_seconds=60)
     with pytest.raises(netio.DeadlineExceeded, match="looked up") as caught:
         await netio.connect_tcp("server", 1, timeout=4, network=network)
     assert (virtual_loop().time(), caught.value.limit) == (4.0, "call")
@@ -293,8 +297,8 @@ async def test_a_slow_lookup_is_cut_by_the_limit_over_all() -> None:
 
 @pytest.mark.virtual_clock
 async def test_the_lookup_and_the_attempts_share_one_deadline() -> None:
-    network = MemoryNetwork(lookup_s=2)
-    network.black_holes = ("10.0.0.1",)
+    network = Network(names=NAMES, lookup_seconds=2)
+    network.add(faults.BlackHole(), to="server")
     with pytest.raises(netio.DeadlineExceeded) as caught:
         await netio.connect_tcp("server", 1, timeout=5, network=network)
     assert virtual_loop().time() == 5.0
@@ -303,8 +307,8 @@ async def test_the_lookup_and_the_attempts_share_one_deadline() -> None:
 
 @pytest.mark.virtual_clock
 async def test_no_limit_means_none() -> None:
-    network = MemoryNetwork()
-    network.black_holes = ("10.0.0.1",)
+    network = Network(names=NAMES)
+    network.add(faults.BlackHole(), to="server")
     timeouts = netio.Timeouts(connect=None, attempt=None, resolve=None)
     with pytest.raises(netio.DeadlineExceeded) as caught:
         async with netio.timeout(1e6):

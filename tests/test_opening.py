@@ -9,11 +9,11 @@ import warnings
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from memory_network import MemoryNetwork
 from streams import ticks
 
 import netio
 from netio._opening import Opening
+from netio.testing import Network, faults
 
 
 async def until_closed(stream: netio.Stream) -> None:
@@ -128,11 +128,12 @@ def test_a_loop_runs_it(loop_factory: Callable[[], asyncio.AbstractEventLoop], r
 
 def test_asyncio_run_takes_it() -> None:
     with pytest.raises(netio.ConnectFailed):
-        asyncio.run(netio.connect_tcp("10.0.0.1", 80, network=MemoryNetwork()))
+        asyncio.run(netio.connect_tcp("10.0.0.1", 80, network=Network()))
 
 
 async def test_a_task_shows_its_name_and_its_stack() -> None:
-    network = MemoryNetwork(black_holes=("10.0.0.1",))
+    network = Network()
+    network.add(faults.BlackHole())
     task = asyncio.create_task(netio.connect_tcp("10.0.0.1", 80, network=network))
     await ticks(2)
     assert "connect_tcp" in repr(task)

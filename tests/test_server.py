@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from footprint import footprint, settled
-from memory_network import MemoryAcceptor, MemoryNetwork
 from raw_sockets import HAS_IPV6
 from streams import outcome_of, tcp_sockets, ticks
 from virtual import virtual_loop
@@ -24,6 +23,7 @@ import netio
 from netio import _network
 from netio._channel import SocketChannel
 from netio._readiness import Waiter
+from netio.testing import Network
 
 Log = pytest.LogCaptureFixture
 
@@ -333,7 +333,7 @@ def test_a_bad_argument_is_named_at_the_call(
 def test_a_socket_stands_instead_of_an_address() -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        for other in ({"host": "x"}, {"port": 1}, {"network": MemoryNetwork()}):
+        for other in ({"host": "x"}, {"port": 1}, {"network": Network()}):
             with pytest.raises(ValueError, match="sock stands instead"):
                 netio.serve_tcp(echo, sock=sock, **other)  # type: ignore[arg-type]
 
@@ -566,15 +566,15 @@ async def test_an_error_of_one_connection_does_not_make_the_others_wait(
     assert caplog.records == []
 
 
-class Failing(MemoryNetwork):
+class Failing(Network):
     """Whose acceptors fail for a while, each time they are asked."""
 
     def __init__(self, error: Exception, times: int) -> None:
-        super().__init__()
+        super().__init__(names={"server": "10.0.0.1"})
         self.errors = [error] * times
         self.asked = 0
 
-    async def listen(self, *args: Any, **options: Any) -> list[MemoryAcceptor]:
+    async def listen(self, *args: Any, **options: Any) -> list[Any]:
         [acceptor] = await super().listen(*args, **options)
         original = acceptor.accept
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from footprint import footprint, settled
-from memory_network import MemoryNetwork
 from streams import outcome_of, ticks
 from virtual import TASK_FACTORIES, run_with, virtual_loop
 
 import netio
+from netio.testing import Network
 
 Log = pytest.LogCaptureFixture
 Report = netio.ShutdownReport
@@ -25,7 +25,7 @@ Report = netio.ShutdownReport
 class Handlers:
     """A server in memory, with one handler per client, each of the kind the client asks for."""
 
-    def __init__(self, server: netio.Server, network: MemoryNetwork) -> None:
+    def __init__(self, server: netio.Server, network: Network) -> None:
         self.server = server
         self.network = network
         self.ended: list[str] = []
@@ -95,7 +95,7 @@ class Handlers:
 
 @contextlib.asynccontextmanager
 async def handlers(*kinds: str, **options: Any) -> AsyncIterator[Handlers]:
-    network = MemoryNetwork()
+    network = Network(names={"server": "10.0.0.1"})
     handling: list[Handlers] = []
     before = asyncio.all_tasks()
 
@@ -208,7 +208,7 @@ async def test_a_handler_that_ignores_everything_is_named_and_left(caplog: Log) 
         assert now() == 5.0
         assert (report.finished, report.cancelled, report.aborted) == (0, 1, 0)
         [name] = report.deaf
-        assert "10.0.0.99" in name
+        assert "10.0.0.1:" in name
         assert name in caplog.text
         assert h.cancels == 1
         assert await h.server.aclose(grace=9) == Report(deaf=report.deaf)
@@ -319,7 +319,7 @@ async def test_a_task_of_a_handler_may_close_its_server() -> None:
 @pytest.mark.parametrize("factory", TASK_FACTORIES)
 def test_a_handler_may_close_its_server_in_its_first_step(factory: str) -> None:
     async def main() -> None:
-        network = MemoryNetwork()
+        network = Network(names={"server": "10.0.0.1"})
         reports = []
 
         async def handler(stream: netio.Stream) -> None:
@@ -443,14 +443,15 @@ async def test_a_block_that_is_cancelled_closes_within_its_bounds() -> None:
 
 @pytest.mark.virtual_clock
 async def test_an_accept_task_cancelled_from_outside_gives_its_socket_back() -> None:
-    network = MemoryNetwork()
+    network = Network(names={"server": "10.0.0.1"})
     known = asyncio.all_tasks()
     server = await netio.serve_tcp(lambda s: s.read_some(), "server", 7000, network=network)
     await ticks(2)
     [accepting] = asyncio.all_tasks() - known
     accepting.cancel()
     await asyncio.wait([accepting])
-    assert network.listeners == {}
+    with pytest.raises(netio.ConnectFailed, match="refused"):
+        await netio.connect_tcp("server", 7000, network=network)
     await server.serve_forever()
     await server.aclose()
 
