@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from netio._errors import KnownAddress
     from netio._limits import Operation
     from netio._memory import MemoryChannel
+    from netio._network import Acceptor
 
 _ANY: Final = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 _THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a connect to them goes
@@ -194,7 +195,7 @@ class Network(Place[Connecting]):
 
     async def listen(
         self, host: str | None, port: int, operation: Operation, *, backlog: int
-    ) -> list[MemoryAcceptor]:
+    ) -> list[Acceptor]:
         """Listen on all addresses of `host`; None: on all there are.
 
         Raises:
@@ -221,7 +222,7 @@ class Network(Place[Connecting]):
                 attempts=[error.with_traceback(None)],
             ) from error
 
-    def _listen(self, targets: list[Target], port: int, backlog: int) -> list[MemoryAcceptor]:
+    def _listen(self, targets: list[Target], port: int, backlog: int) -> list[Acceptor]:
         loop = self._here()
         hosts = [_host_and_port(target.address)[0] for target in targets]
         port = port or self._free_port(*hosts)
@@ -361,7 +362,7 @@ class Host:
 
     async def listen(
         self, host: str | None, port: int, operation: Operation, *, backlog: int
-    ) -> list[MemoryAcceptor]:
+    ) -> list[Acceptor]:
         """As `Network.listen`; None: on all addresses of this machine.
 
         Returns: a listener for each address.
