@@ -8,6 +8,7 @@ from netio.testing._clock import VirtualLoop, new_event_loop, run
 from netio.testing._leaks import LeakCheck, Leaked, check_leaks
 from netio.testing._network import Host, Link, Network
 from netio.testing._placement import Placement
+from netio.testing._proxy import Proxy
 from netio.testing._waiting import Deadlock, TooManySteps
 from netio.testing._wire import WireEvent
 from netio.testing.faults import assert_fired
@@ -20,6 +21,7 @@ __all__ = [
     "Link",
     "Network",
     "Placement",
+    "Proxy",
     "TooManySteps",
     "VirtualLoop",
     "WireEvent",
