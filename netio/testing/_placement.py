@@ -145,8 +145,7 @@ class Place(Generic[C]):
         stage = stage_class(fault)
         for wire in (connection.upstream, connection.downstream):
             if fault.direction in (None, wire.direction):
-                chance = connection.random(placed.number, wire.direction)
-                wire.add(stage(wire, fault, chance))
+                wire.add(stage(wire, fault, placed.number))
 
     def _forget(self, connection: C) -> None:
         """Both ends of it are closed."""

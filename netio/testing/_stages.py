@@ -11,7 +11,6 @@ from netio.testing._wire import DOWNSTREAM, UPSTREAM, Handshake, Item, Stage, Wi
 
 if TYPE_CHECKING:
     import asyncio
-    import random
 
 # A limited link passes pieces of a segment of Ethernet, or of a tenth of a second where that is
 # less, so that a slow one drips and a fast one needs few timers.
@@ -24,8 +23,8 @@ class Holding(Stage):
 
     __slots__ = ("held",)
 
-    def __init__(self, wire: Wire, fault: faults.Fault, chance: random.Random) -> None:
-        super().__init__(wire, fault, chance)
+    def __init__(self, wire: Wire, fault: faults.Fault, number: int) -> None:
+        super().__init__(wire, fault, number)
         self.held: deque[Item] = deque()
 
     def release(self) -> None:
@@ -50,8 +49,8 @@ class Delaying(Holding):
 
     __slots__ = ("_moments", "_ringing")
 
-    def __init__(self, wire: Wire, fault: faults.Fault, chance: random.Random) -> None:
-        super().__init__(wire, fault, chance)
+    def __init__(self, wire: Wire, fault: faults.Fault, number: int) -> None:
+        super().__init__(wire, fault, number)
         self._moments: deque[float] = deque()
         self._ringing: asyncio.TimerHandle | None = None
 
@@ -102,7 +101,7 @@ class LatencyStage(Delaying):
         fault = self.fault
         delay = fault.latency
         if fault.jitter:
-            delay += fault.jitter * (2 * self.random.random() - 1)
+            delay += fault.jitter * (2 * self.chance() - 1)
         if delay <= 0 and not self.held:
             self.pass_on(item)
             return
@@ -116,8 +115,8 @@ class BandwidthStage(Holding):
     __slots__ = ("_busy_since", "_passed_bytes", "_piece_bytes", "_ringing")
     fault: faults.Bandwidth
 
-    def __init__(self, wire: Wire, fault: faults.Bandwidth, chance: random.Random) -> None:
-        super().__init__(wire, fault, chance)
+    def __init__(self, wire: Wire, fault: faults.Bandwidth, number: int) -> None:
+        super().__init__(wire, fault, number)
         self._piece_bytes = max(1, min(_SEGMENT_BYTES, int(fault.rate * _DRIP_SECONDS)))
         self._busy_since = 0.0
         self._passed_bytes = 0  # since then, so that no rounding adds up
@@ -175,8 +174,8 @@ class SlicerStage(Delaying):
     __slots__ = ("_last", "_left_bytes", "_next_size")
     fault: faults.Slicer
 
-    def __init__(self, wire: Wire, fault: faults.Slicer, chance: random.Random) -> None:
-        super().__init__(wire, fault, chance)
+    def __init__(self, wire: Wire, fault: faults.Slicer, number: int) -> None:
+        super().__init__(wire, fault, number)
         self._next_size = 0  # in `sizes`
         self._left_bytes = 0  # of the piece that has begun
         self._last = 0.0
@@ -201,7 +200,7 @@ class SlicerStage(Delaying):
         """Of the next piece; 0 for all there is."""
         fault = self.fault
         if fault.sizes is None:
-            spread = (2 * self.random.random() - 1) * fault.size_variation
+            spread = (2 * self.chance() - 1) * fault.size_variation
             return max(1, round(fault.average_size + spread))
         if self._next_size == len(fault.sizes):
             return 0
@@ -269,8 +268,8 @@ class LimitDataStage(Stage):
     __slots__ = ("_left_bytes",)
     fault: faults.LimitData
 
-    def __init__(self, wire: Wire, fault: faults.LimitData, chance: random.Random) -> None:
-        super().__init__(wire, fault, chance)
+    def __init__(self, wire: Wire, fault: faults.LimitData, number: int) -> None:
+        super().__init__(wire, fault, number)
         self._left_bytes = fault.limit_bytes
 
     def begin(self) -> None:
@@ -345,8 +344,8 @@ class HalfOpenStage(BlackHoleStage):
     __slots__ = ("_is_back",)
     fault: faults.HalfOpen
 
-    def __init__(self, wire: Wire, fault: faults.HalfOpen, chance: random.Random) -> None:
-        super().__init__(wire, fault, chance)
+    def __init__(self, wire: Wire, fault: faults.HalfOpen, number: int) -> None:
+        super().__init__(wire, fault, number)
         self._is_back = False
 
     def begin(self) -> None:

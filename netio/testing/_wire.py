@@ -76,27 +76,36 @@ class Stage:
     """
 
     __slots__ = (
+        "_number",
+        "_random",
         "_seconds_over",
         "_skip_bytes",
         "_timer",
         "active",
         "fault",
         "pass_on",
-        "random",
         "severed",
         "wire",
     )
 
-    def __init__(self, wire: Wire, fault: Fault, chance: random.Random) -> None:
+    def __init__(self, wire: Wire, fault: Fault, number: int) -> None:
+        """`number`: of the fault in its place, so that its chances are its own."""
         self.wire = wire
         self.fault = fault
-        self.random = chance
+        self._number = number
+        self._random: random.Random | None = None  # made when it is needed: most are not
         self.pass_on: Callable[[Item], None] = wire.arrive
         self.active = False
         self.severed = False  # the connection was cut here: nothing comes through
         self._skip_bytes = fault.after_bytes
         self._seconds_over = not fault.after_seconds
         self._timer: asyncio.TimerHandle | None = None
+
+    def chance(self) -> float:
+        """The next chance of this stage, from 0 to 1."""
+        if self._random is None:
+            self._random = self.wire.connection.random(self._number, self.wire.direction)
+        return self._random.random()
 
     def attached(self) -> None:
         """It is part of the chain from now on."""

@@ -1,0 +1,66 @@
+"""One seed is one history: of a run with every kind of fault, here and elsewhere."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fault_history
+import pytest
+from fault_history import Run, digests
+
+from netio.testing import faults
+
+ROOT = Path(__file__).parent.parent
+SEED = 5  # one with which all faults fire
+RUNS = 1000
+FEWER_RUNS = 50  # on loops that have no part in it: the run has its own
+
+# All faults there are, so that a new one is not forgotten here.
+KINDS = {getattr(faults, name) for name in faults.__all__} - {faults.Fault, faults.assert_fired}
+
+
+def elsewhere(python: Path | str, hash_seed: int, seed: int) -> str:
+    """The digest of a run in another process."""
+    paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    ran = subprocess.run(
+        [python, fault_history.__file__, str(seed), "1"],
+        env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": str(hash_seed)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def other_pythons() -> list[Path]:
+    """Where other versions have an environment for the tests."""
+    return sorted((ROOT / ".venvs").glob("*/bin/python"))
+
+
+@pytest.mark.timeout(90)
+def test_a_run_with_all_faults_is_the_same_every_time(loop_variant: str) -> None:
+    run = Run(SEED)
+    run.digest()
+    assert {type(fault) for fault in run.faults} == KINDS
+    assert len(KINDS) >= 10
+    assert all(fault.fired for fault in run.faults)
+    assert len(run.network.events) > 150
+    assert len(run.history) > 20
+    assert len(digests(SEED, RUNS if loop_variant == "stock" else FEWER_RUNS)) == 1
+
+
+def test_another_seed_is_another_history() -> None:
+    assert len({Run(seed).digest() for seed in (SEED, 2, 9, 10)}) == 4
+
+
+@pytest.mark.parametrize("hash_seed", [1, 2])
+def test_another_process_has_the_same_history(hash_seed: int) -> None:
+    assert elsewhere(sys.executable, hash_seed, SEED) == Run(SEED).digest()
+
+
+@pytest.mark.skipif(not other_pythons(), reason="no other Python is set up in .venvs")
+def test_another_python_has_the_same_history() -> None:
+    expected = Run(SEED).digest()
+    assert {elsewhere(python, 3, SEED) for python in other_pythons()} == {expected}
