@@ -85,9 +85,10 @@ class Network(Place[Connecting]):
         lookup_seconds: float = 0.0,
         record: bool = False,
     ) -> None:
-        """`names`: the addresses of each name, one or several; ``localhost`` is known always.
+        """`names`: the addresses of each name, one or several; None for no names but ``localhost``.
 
-        `link`: what connections go over. `links`: others, for those to some names or addresses.
+        `link`: what connections go over. `links`: others, for those to some names or addresses;
+        None for none.
         `seed`: of all chances. `lookup_seconds`: what looking up a name takes. `record`: keep
         `events`.
 
@@ -166,6 +167,8 @@ class Network(Place[Connecting]):
     async def resolve(self, host: str, port: int, operation: Operation) -> list[Target]:
         """The addresses of a name.
 
+        Returns: one target for each.
+
         Raises:
             OSError: there is none (``socket.gaierror``).
             DeadlineExceeded: the lookup takes longer.
@@ -185,6 +188,8 @@ class Network(Place[Connecting]):
     async def dial(self, target: Target, operation: Operation) -> MemoryChannel:
         """One attempt to connect, from the address that it goes to.
 
+        Returns: the client's end.
+
         Raises:
             OSError: nobody listens there, or no port is free.
             DeadlineExceeded: it is not answered in time.
@@ -197,6 +202,8 @@ class Network(Place[Connecting]):
         self, host: str | None, port: int, operation: Operation, *, backlog: int
     ) -> list[Acceptor]:
         """Listen on all addresses of `host`; None: on all there are.
+
+        Returns: a listener for each address.
 
         Raises:
             OSError: the address is in use.
