@@ -11,10 +11,8 @@ import hashlib
 import random
 import sys
 
-from virtual import run_virtual
-
 import netio
-from netio.testing import Link, Network, assert_fired, faults
+from netio.testing import Link, Network, assert_fired, faults, run
 
 HOSTS = {
     "plain": "10.0.0.1",
@@ -99,7 +97,7 @@ class Run:
         assert_fired(*self.faults)
 
     def digest(self) -> str:
-        run_virtual(self.main())
+        run(self.main())
         everything = [*map(tuple, self.network.events), *self.history]
         return hashlib.sha256(repr(everything).encode()).hexdigest()
 

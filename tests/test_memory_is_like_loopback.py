@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 from streams import outcome_of
-from virtual import run_virtual
 
 import netio
 from netio._limits import Operation
 from netio._network import SystemNetwork
-from netio.testing import Network
+from netio.testing import Network, run
 
 MOMENT_S = 0.002  # for loopback to deliver; virtual in memory
 
@@ -133,7 +132,7 @@ async def playing(script: str, network: Network | None) -> list[Any]:
 @pytest.mark.parametrize("script", SCRIPTS)
 async def test_ends_resets_and_half_closes_look_the_same(script: str) -> None:
     on_loopback = await playing(script, None)
-    in_memory = await asyncio.to_thread(run_virtual, playing(script, Network()))
+    in_memory = await asyncio.to_thread(run, playing(script, Network()))
     assert in_memory == on_loopback
     assert len(on_loopback) > 1 or "c c" in script
 
@@ -147,7 +146,7 @@ async def test_whatever_two_ends_do_to_each_other_looks_the_same() -> None:
     async def all_in_memory() -> list[Any]:
         return [await playing(script, Network()) for script in scripts]
 
-    in_memory: Any = await asyncio.to_thread(run_virtual, all_in_memory())
+    in_memory: Any = await asyncio.to_thread(run, all_in_memory())
     different = {
         script: pair
         for script, *pair in zip(scripts, on_loopback, in_memory, strict=True)
@@ -196,7 +195,7 @@ async def test_a_read_that_waits_ends_the_same(event: str) -> None:
             return await waits(near, far, event)
 
     on_loopback = await played(None)
-    assert await asyncio.to_thread(run_virtual, played(Network())) == on_loopback
+    assert await asyncio.to_thread(run, played(Network())) == on_loopback
 
 
 # Full buffers. ---------------------------------------------------------------------------------
@@ -240,7 +239,7 @@ async def test_a_write_into_full_buffers_ends_the_same(event: str) -> None:
             return await full(near, far, event)
 
     on_loopback = await played(None)
-    assert await asyncio.to_thread(run_virtual, played(Network())) == on_loopback
+    assert await asyncio.to_thread(run, played(Network())) == on_loopback
 
 
 # Connecting and listening. ---------------------------------------------------------------------
@@ -329,6 +328,6 @@ async def test_connecting_and_listening_say_the_same(
     scenario: Callable[[Network | None], Awaitable[list[Any]]],
 ) -> None:
     on_loopback = await scenario(None)
-    in_memory: Any = await asyncio.to_thread(run_virtual, scenario(Network()))  # type: ignore
+    in_memory: Any = await asyncio.to_thread(run, scenario(Network()))  # type: ignore
     assert in_memory == on_loopback
     assert on_loopback

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from streams import outcome_of, read_rest
-from virtual import virtual, virtual_loop
+from virtual import virtual_loop
 
 import netio
 from netio.testing import Link, Network, assert_fired, faults
@@ -49,7 +49,7 @@ def kinds(network: Network) -> list[str]:
 # Latency and jitter. ---------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_latency_adds_to_that_of_the_link_in_both_directions() -> None:
     fault = faults.Latency(0.5)
     near, far = with_faults(fault, latency=1).pair()
@@ -63,7 +63,7 @@ async def test_latency_adds_to_that_of_the_link_in_both_directions() -> None:
     assert fault.fired >= 2
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_latency_may_be_in_one_direction_only() -> None:
     near, far = with_faults(faults.Latency(1, direction="downstream")).pair()
     async with near, far:
@@ -75,7 +75,7 @@ async def test_latency_may_be_in_one_direction_only() -> None:
         assert now() == 1.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_latency_holds_up_connecting_and_refusals() -> None:
     network = with_faults(faults.Latency(1))
     with pytest.raises(netio.ConnectFailed):
@@ -83,7 +83,7 @@ async def test_latency_holds_up_connecting_and_refusals() -> None:
     assert now() == 2.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_jitter_changes_distances_and_never_the_order() -> None:
     near, far = with_faults(faults.Latency(10, jitter=10), seed=5).pair()
     reading = asyncio.create_task(pieces(far))
@@ -104,7 +104,7 @@ async def test_jitter_changes_distances_and_never_the_order() -> None:
 # Bandwidth. ------------------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_bandwidth_drips_and_lets_the_writer_wait() -> None:
     fault = faults.Bandwidth(100, direction="upstream")
     near, far = with_faults(fault, buffer_bytes=50).pair()
@@ -125,7 +125,7 @@ async def test_bandwidth_drips_and_lets_the_writer_wait() -> None:
 # Slicer. ---------------------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_slicer_cuts_down_to_a_byte_at_a_time_and_no_receive_joins_them() -> None:
     fault = faults.Slicer()
     near, far = with_faults(fault).pair()
@@ -138,7 +138,7 @@ async def test_slicer_cuts_down_to_a_byte_at_a_time_and_no_receive_joins_them() 
 
 
 @pytest.mark.parametrize("delay", [0, 0.5])
-@virtual
+@pytest.mark.virtual_clock
 async def test_any_cutting_can_be_had(delay: float) -> None:
     whole = b"0123456789"
     for cuts in range(1 << 9):
@@ -155,7 +155,7 @@ async def test_any_cutting_can_be_had(delay: float) -> None:
         far.abort()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_sizes_count_along_the_stream_however_it_was_written() -> None:
     near, far = with_faults(faults.Slicer(sizes=[3, 1, 4])).pair()
     async with near, far:
@@ -166,7 +166,7 @@ async def test_sizes_count_along_the_stream_however_it_was_written() -> None:
         assert got == [b"01", b"2", b"3", b"45", b"67", b"89", b"abc"]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_sizes_vary_around_the_average() -> None:
     near, far = with_faults(faults.Slicer(10, size_variation=5)).pair()
     async with near, far:
@@ -178,7 +178,7 @@ async def test_sizes_vary_around_the_average() -> None:
     assert 9 < sum(sizes) / len(sizes) < 11
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_what_is_not_cut_does_not_count() -> None:
     fault = faults.Slicer(100)
     near, far = with_faults(fault).pair()
@@ -191,7 +191,7 @@ async def test_what_is_not_cut_does_not_count() -> None:
 # Timeout: a stall. -----------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_timeout_stops_the_data_and_the_end() -> None:
     fault = faults.Timeout(after_bytes=3, direction="downstream")
     near, far = with_faults(fault).pair()
@@ -207,7 +207,7 @@ async def test_timeout_stops_the_data_and_the_end() -> None:
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_stalled_writer_waits_once_the_buffer_is_full() -> None:
     near, far = with_faults(faults.Timeout(), buffer_bytes=10).pair()
     async with near, far:
@@ -216,7 +216,7 @@ async def test_a_stalled_writer_waits_once_the_buffer_is_full() -> None:
         assert caught.value.done == 10
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_stall_that_is_taken_away_in_time_has_lost_nothing() -> None:
     network = with_faults()
     near, far = network.pair()
@@ -231,7 +231,7 @@ async def test_a_stall_that_is_taken_away_in_time_has_lost_nothing() -> None:
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_timeout_closes_the_connection_for_both_when_it_is_over() -> None:
     fault = faults.Timeout(5, direction="upstream")
     near, far = with_faults(fault).pair()
@@ -248,7 +248,7 @@ async def test_timeout_closes_the_connection_for_both_when_it_is_over() -> None:
             await far.write(b"x")
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_reset_comes_through_a_stall() -> None:
     near, far = with_faults(faults.Timeout()).pair()
     async with far:
@@ -263,7 +263,7 @@ async def test_a_reset_comes_through_a_stall() -> None:
 
 
 @pytest.mark.parametrize("how", ["write_eof", "aclose"])
-@virtual
+@pytest.mark.virtual_clock
 async def test_slow_close_delays_the_end_and_nothing_else(how: str) -> None:
     fault = faults.SlowClose(7, direction="upstream")
     near, far = with_faults(fault).pair()
@@ -279,7 +279,7 @@ async def test_slow_close_delays_the_end_and_nothing_else(how: str) -> None:
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_slow_close_does_not_delay_a_reset() -> None:
     near, far = with_faults(faults.SlowClose(7)).pair()
     async with far:
@@ -293,7 +293,7 @@ async def test_slow_close_does_not_delay_a_reset() -> None:
 @pytest.mark.parametrize(
     "writes", [[b"0123456789"], [b"01", b"23", b"45", b"67", b"89"], [b"0123"]]
 )
-@virtual
+@pytest.mark.virtual_clock
 async def test_limit_data_truncates_after_so_many_bytes_wherever_that_is(
     writes: list[bytes],
 ) -> None:
@@ -311,7 +311,7 @@ async def test_limit_data_truncates_after_so_many_bytes_wherever_that_is(
     assert fault.fired == 1
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_limit_data_of_nothing_closes_at_once() -> None:
     network = with_faults(faults.LimitData(0))
     async with netio.serve_tcp(echo, "server", 7000, network=network):
@@ -319,7 +319,7 @@ async def test_limit_data_of_nothing_closes_at_once() -> None:
             assert await stream.read_some() == b""
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_what_has_passed_the_limit_still_comes_through_what_is_slow() -> None:
     near, far = with_faults(faults.LimitData(4, direction="upstream"), faults.Latency(9)).pair()
     async with near, far:
@@ -335,7 +335,7 @@ async def test_what_has_passed_the_limit_still_comes_through_what_is_slow() -> N
     [({"after_bytes": 4}, 0.0), ({"after_seconds": 3}, 3.0), ({}, 0.0)],
     ids=str,
 )
-@virtual
+@pytest.mark.virtual_clock
 async def test_reset_peer_resets_both_ends_at_its_moment(
     moment: dict[str, Any], when: float
 ) -> None:
@@ -357,7 +357,7 @@ async def test_reset_peer_resets_both_ends_at_its_moment(
 # Down, black hole, partition, half-open. -------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_down_refuses_connects_and_closes_what_is_connected() -> None:
     network = with_faults(latency=1)
     async with netio.serve_tcp(echo, "server", 7000, network=network):
@@ -378,7 +378,7 @@ async def test_down_refuses_connects_and_closes_what_is_connected() -> None:
 
 
 @pytest.mark.parametrize("after", [0.5, 1.5, 2.5, 3.5])
-@virtual
+@pytest.mark.virtual_clock
 async def test_down_during_a_connect_is_an_end_or_a_refusal(after: float) -> None:
     network = with_faults(latency=1)
     async with netio.serve_tcp(echo, "server", 7000, network=network):
@@ -394,7 +394,7 @@ async def test_down_during_a_connect_is_an_end_or_a_refusal(after: float) -> Non
         await outcome.aclose()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_black_hole_answers_no_connect_until_it_is_taken_away() -> None:
     network = with_faults()
     hole = faults.BlackHole()
@@ -416,7 +416,7 @@ async def test_a_black_hole_answers_no_connect_until_it_is_taken_away() -> None:
 
 
 @pytest.mark.parametrize("how", ["write", "write_eof", "aclose", "abort"])
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_black_hole_swallows_all_there_is_and_nobody_is_told(how: str) -> None:
     network = with_faults()
     near, far = network.pair()
@@ -436,7 +436,7 @@ async def test_a_black_hole_swallows_all_there_is_and_nobody_is_told(how: str) -
     await far.aclose()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_partition_is_between_its_hosts_only_and_heals() -> None:
     network = with_faults()
     hosts = {name: network.host(name) for name in NAMES}
@@ -469,7 +469,7 @@ async def test_a_partition_is_between_its_hosts_only_and_heals() -> None:
 
 
 @pytest.mark.parametrize("gone", ["server", "client"])
-@virtual
+@pytest.mark.virtual_clock
 async def test_half_open_one_side_is_gone_without_a_word(gone: str) -> None:
     fault = faults.HalfOpen(gone, after_seconds=5)
     near, far = with_faults(fault).pair()
@@ -486,7 +486,7 @@ async def test_half_open_one_side_is_gone_without_a_word(gone: str) -> None:
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_half_open_whoever_is_back_knows_of_no_connection() -> None:
     fault = faults.HalfOpen("server", back_after=10)
     near, far = with_faults(fault).pair()
@@ -501,7 +501,7 @@ async def test_half_open_whoever_is_back_knows_of_no_connection() -> None:
     assert_fired(fault)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_half_open_what_was_sent_meanwhile_is_answered_on_coming_back() -> None:
     near, far = with_faults(faults.HalfOpen("server", back_after=10, after_bytes=4)).pair()
     async with near, far:
@@ -516,7 +516,7 @@ async def test_half_open_what_was_sent_meanwhile_is_answered_on_coming_back() ->
 
 
 @pytest.mark.parametrize("cut", [*range(1, 9)])
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_fault_begins_after_so_many_bytes_however_they_were_written(cut: int) -> None:
     fault = faults.Latency(10, after_bytes=4, direction="upstream")
     near, far = with_faults(fault).pair()
@@ -528,7 +528,7 @@ async def test_a_fault_begins_after_so_many_bytes_however_they_were_written(cut:
         assert (await far.read_exactly(4), now()) == (b"4567", 10.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_moment_counts_from_when_the_connection_was_open() -> None:
     network = with_faults(faults.ResetPeer(after_seconds=5), latency=1)
     async with netio.serve_tcp(echo, "server", 7000, network=network):
@@ -539,7 +539,7 @@ async def test_a_moment_counts_from_when_the_connection_was_open() -> None:
             assert now() == 108.0  # the server has it after three latencies
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_moment_counts_from_when_the_fault_came_to_a_live_connection() -> None:
     network = with_faults()
     near, far = network.pair()
@@ -555,7 +555,7 @@ async def test_a_moment_counts_from_when_the_fault_came_to_a_live_connection() -
         assert (now(), await read_rest(far)) == (110.0, b"012345")
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_both_moments_must_have_come() -> None:
     near, far = with_faults(
         faults.LimitData(1, after_bytes=2, after_seconds=5, direction="upstream")
@@ -571,7 +571,7 @@ async def test_both_moments_must_have_come() -> None:
 # Several, and taken away. ----------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_faults_work_in_the_order_in_which_they_were_added() -> None:
     near, far = with_faults(faults.Slicer(2), faults.Latency(1), faults.Slicer(1)).pair()
     async with near, far:
@@ -591,7 +591,7 @@ async def test_faults_work_in_the_order_in_which_they_were_added() -> None:
         lambda: faults.BlackHole(),
     ],
 )
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_fault_that_is_taken_away_lets_go_at_once_and_in_order(
     make: Callable[[], faults.Fault],
 ) -> None:
@@ -614,7 +614,7 @@ async def test_a_fault_that_is_taken_away_lets_go_at_once_and_in_order(
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_connection_that_was_cut_is_not_mended() -> None:
     network = with_faults()
     near, far = network.pair()
@@ -625,7 +625,7 @@ async def test_a_connection_that_was_cut_is_not_mended() -> None:
         assert await far.read_all(limit=100) == b"123"
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_one_fault_may_be_on_several_networks() -> None:
     fault = faults.Latency(1)
     for network in (with_faults(fault), with_faults(fault)):
@@ -637,7 +637,7 @@ async def test_one_fault_may_be_on_several_networks() -> None:
     assert fault.fired >= 2
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_fault_is_on_a_network_once() -> None:
     network = with_faults(faults.Down())
     with pytest.raises(ValueError, match="on this network already"):
@@ -663,7 +663,7 @@ async def times_of(network: Network) -> list[float]:
     return times
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_chances_depend_on_the_seed_the_connection_and_nothing_else() -> None:
     def jittery(seed: int) -> Network:
         return with_faults(faults.Latency(1, jitter=1), seed=seed)
@@ -678,7 +678,7 @@ async def test_chances_depend_on_the_seed_the_connection_and_nothing_else() -> N
     assert rounded(await times_of(other)) != first
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_toxicity_is_the_share_of_connections_that_a_fault_works_on() -> None:
     fault = faults.Latency(1, toxicity=0.3)
     network = with_faults(fault)
@@ -699,7 +699,7 @@ async def test_toxicity_is_the_share_of_connections_that_a_fault_works_on() -> N
 # What is said of them. -------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_assert_fired_names_those_that_did_not() -> None:
     idle = faults.ResetPeer(after_bytes=1000, direction="upstream")
     busy = faults.Latency(1)
@@ -719,7 +719,7 @@ async def test_assert_fired_names_those_that_did_not() -> None:
         assert_fired("latency")  # type: ignore[arg-type]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_events_tell_what_fired_and_when() -> None:
     network = with_faults(faults.Slicer(2), faults.Latency(1), faults.LimitData(5))
     near, far = network.pair()

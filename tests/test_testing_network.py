@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from streams import Ticker, outcome_of
-from virtual import run_virtual, virtual, virtual_loop
+from virtual import virtual_loop
 
 import netio
 from netio._limits import Operation
-from netio.testing import Link, Network, faults
+from netio.testing import Link, Network, faults, run
 
 NAMES = {"server": "10.0.0.1", "client": "10.0.0.2", "six": "fd00::6"}
 
@@ -37,7 +37,7 @@ def is_empty(network: Network) -> bool:
 # Times. ----------------------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_byte_arrives_exactly_its_latency_later() -> None:
     near, far = over(latency=0.05).pair()
     async with near, far:
@@ -48,7 +48,7 @@ async def test_a_byte_arrives_exactly_its_latency_later() -> None:
         assert now() == 0.1 + 0.05
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_bytes_keep_their_order_and_their_distances() -> None:
     near, far = over(latency=3).pair()
     arrived = []
@@ -67,7 +67,7 @@ async def test_bytes_keep_their_order_and_their_distances() -> None:
     assert arrived == [(3 + n / 2, b"%d" % n) for n in range(5)]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_connecting_takes_two_latencies_and_the_server_sees_it_after_three() -> None:
     seen = []
 
@@ -83,7 +83,7 @@ async def test_connecting_takes_two_latencies_and_the_server_sees_it_after_three
             assert (seen, now()) == ([0.75], 1.0)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_refusal_takes_a_round_trip() -> None:
     with pytest.raises(netio.ConnectFailed, match="refused"):
         await netio.connect_tcp("server", 7000, network=over(latency=0.25))
@@ -91,7 +91,7 @@ async def test_a_refusal_takes_a_round_trip() -> None:
 
 
 @pytest.mark.parametrize(("size", "rate"), [(1000, 100), (10, 3), (100_000, 1e6), (7, 0.5)])
-@virtual
+@pytest.mark.virtual_clock
 async def test_bytes_pass_at_the_bandwidth_exactly(size: int, rate: float) -> None:
     near, far = over(bandwidth=rate).pair()
     async with near, far:
@@ -103,7 +103,7 @@ async def test_bytes_pass_at_the_bandwidth_exactly(size: int, rate: float) -> No
         await writing
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_what_was_idle_has_the_whole_bandwidth_again() -> None:
     near, far = over(bandwidth=10).pair()
     async with near, far:
@@ -116,7 +116,7 @@ async def test_what_was_idle_has_the_whole_bandwidth_again() -> None:
         assert now() == 12.0
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_bandwidth_and_latency_add_up() -> None:
     near, far = over(bandwidth=16, latency=0.5).pair()
     async with near, far:
@@ -127,7 +127,7 @@ async def test_bandwidth_and_latency_add_up() -> None:
 
 
 @pytest.mark.parametrize("how", ["end", "close", "abort"])
-@virtual
+@pytest.mark.virtual_clock
 async def test_ends_and_resets_take_the_latency_and_come_after_the_data(how: str) -> None:
     near, far = over(latency=2).pair()
     await near.write(b"last")
@@ -148,7 +148,7 @@ async def test_ends_and_resets_take_the_latency_and_come_after_the_data(how: str
     assert virtual_loop().timers() == []
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_write_to_a_closed_end_is_told_a_round_trip_later() -> None:
     near, far = over(latency=1).pair()
     await far.aclose()
@@ -165,7 +165,7 @@ async def test_a_write_to_a_closed_end_is_told_a_round_trip_later() -> None:
 
 
 @pytest.mark.parametrize("link", [{}, {"latency": 1}, {"bandwidth": 1}], ids=str)
-@virtual
+@pytest.mark.virtual_clock
 async def test_no_more_bytes_are_under_way_than_the_buffer_holds(link: dict[str, Any]) -> None:
     near, far = over(buffer_bytes=100, **link).pair()
     async with near, far:
@@ -174,7 +174,7 @@ async def test_no_more_bytes_are_under_way_than_the_buffer_holds(link: dict[str,
         assert caught.value.done == 100
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_writer_goes_on_as_soon_as_the_reader_takes_something() -> None:
     near, far = over(buffer_bytes=100, latency=1).pair()
     async with near, far:
@@ -184,7 +184,7 @@ async def test_a_writer_goes_on_as_soon_as_the_reader_takes_something() -> None:
         await writing
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_each_direction_has_a_buffer_of_its_own() -> None:
     near, far = over(buffer_bytes=10).pair()
     async with near, far:
@@ -197,7 +197,7 @@ async def test_each_direction_has_a_buffer_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("ways", [("aclose", "aclose"), ("abort", "aclose"), ("aclose", "abort")])
-@virtual
+@pytest.mark.virtual_clock
 async def test_no_timer_is_left_once_both_ends_are_closed(ways: tuple[str, str]) -> None:
     network = over(latency=100, bandwidth=10)
     near, far = network.pair(timeouts=netio.Timeouts(read=None, write=None))
@@ -215,7 +215,7 @@ async def test_no_timer_is_left_once_both_ends_are_closed(ways: tuple[str, str])
 
 @pytest.mark.parametrize("after", [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5])
 @pytest.mark.parametrize("cut", ["cancel", "limit"])
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_connect_that_is_cut_leaves_nothing(cut: str, after: float) -> None:
     network = over(latency=1)
     server = await netio.serve_tcp(echo, "server", 7000, network=network)
@@ -237,7 +237,7 @@ async def test_a_connect_that_is_cut_leaves_nothing(cut: str, after: float) -> N
 
 
 @pytest.mark.parametrize("after", [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5])
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_server_that_closes_during_a_connect_leaves_nothing(after: float) -> None:
     network = over(latency=1)
     server = await netio.serve_tcp(echo, "server", 7000, network=network)
@@ -255,7 +255,7 @@ async def test_a_server_that_closes_during_a_connect_leaves_nothing(after: float
     assert is_empty(network)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_thousand_connections_leave_nothing() -> None:
     network = over(latency=0.01)
 
@@ -275,7 +275,7 @@ async def test_a_thousand_connections_leave_nothing() -> None:
 # Names, addresses and ports. -------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_names_are_looked_up_without_regard_to_case() -> None:
     network = over()
     async with netio.serve_tcp(echo, "SERVER", 7000, network=network) as server:
@@ -284,7 +284,7 @@ async def test_names_are_looked_up_without_regard_to_case() -> None:
             assert stream.peer == ("10.0.0.1", 7000)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_address_of_version_6_has_four_parts() -> None:
     network = over()
     async with netio.serve_tcp(echo, "six", 7000, network=network) as server:
@@ -294,7 +294,7 @@ async def test_an_address_of_version_6_has_four_parts() -> None:
             assert stream.local[0] == "fd00::6"  # type: ignore[index]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_ports_that_nobody_chose_are_of_the_range_for_that_and_differ() -> None:
     network = over()
     servers = [await netio.serve_tcp(echo, "server", network=network) for _ in range(3)]
@@ -306,7 +306,7 @@ async def test_ports_that_nobody_chose_are_of_the_range_for_that_and_differ() ->
         await thing.aclose()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_ports_are_used_again_and_none_free_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -323,7 +323,7 @@ async def test_ports_are_used_again_and_none_free_is_an_error(
             await stream.aclose()
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_host_has_an_address_of_its_own() -> None:
     network = over()
     client, server = network.host("client"), network.host("server")
@@ -341,7 +341,7 @@ async def test_a_host_has_an_address_of_its_own() -> None:
         await netio.serve_tcp(echo, "server", 7000, network=client)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_links_to_some_hosts_may_differ() -> None:
     network = Network(names=NAMES, links={"server": Link(latency=1), "fd00::6": Link(latency=2)})
     for host, seconds in (("server", 2.0), ("six", 4.0), ("client", 0.0)):
@@ -351,7 +351,7 @@ async def test_links_to_some_hosts_may_differ() -> None:
         assert now() - before == seconds
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_slow_lookup_holds_a_connect_up() -> None:
     network = Network(names=NAMES, lookup_seconds=3)
     async with netio.serve_tcp(echo, "server", 7000, network=network):
@@ -364,7 +364,7 @@ async def test_a_slow_lookup_holds_a_connect_up() -> None:
 # Backlogs. -------------------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_connect_that_finds_the_backlog_full_waits_for_a_place() -> None:
     network = over()
     [acceptor] = await network.listen("server", 7000, Operation("listen"), backlog=1)
@@ -390,7 +390,7 @@ async def test_a_connect_that_finds_the_backlog_full_waits_for_a_place() -> None
     assert is_empty(network)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_connects_that_wait_are_refused_when_the_listener_closes() -> None:
     network = over(latency=1)
     [acceptor] = await network.listen("server", 7000, Operation("listen"), backlog=1)
@@ -433,8 +433,8 @@ def test_another_loop_may_use_it_once_the_first_has_left_it() -> None:
                 await stream.write(b"hello")
                 assert await stream.read_exactly(5) == b"hello"
 
-    run_virtual(use())
-    run_virtual(use())
+    run(use())
+    run(use())
 
 
 async def test_it_belongs_to_one_loop_at_a_time() -> None:
@@ -447,7 +447,7 @@ async def test_it_belongs_to_one_loop_at_a_time() -> None:
         with pytest.raises(RuntimeError, match="another event loop"):
             await netio.connect_tcp("server", 7000, network=network)
 
-    await asyncio.to_thread(run_virtual, use())
+    await asyncio.to_thread(run, use())
     await near.aclose()
     await far.aclose()
 
@@ -472,7 +472,7 @@ async def test_a_pair_is_bound_as_any_stream() -> None:
 # What happened. --------------------------------------------------------------------------------
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_events_tell_what_went_over_the_wires_and_when() -> None:
     network = over(latency=1)
     async with netio.serve_tcp(echo, "server", 7000, network=network):
@@ -519,6 +519,9 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: over().host(5), TypeError, "name"),  # type: ignore[arg-type]
     (lambda: over().add("stall"), TypeError, "fault"),  # type: ignore[arg-type]
     (lambda: over().add(faults.Down(), to="nobody"), ValueError, "to: .*'nobody'"),
+    (lambda: over().add(faults.Down(), to=7000), TypeError, "to must"),  # type: ignore[arg-type]
+    (lambda: over().add(faults.Down(), to=("server",)), TypeError, "to must"),  # type: ignore
+    (lambda: over().add(faults.Down(), to=("server", 70_000)), ValueError, "port"),
     (lambda: over().add(faults.Partition("server", "nobody")), ValueError, "other: .*'nobody'"),
     (lambda: over().add(faults.Partition("client", "six"), to="six"), ValueError, "to: "),
     (lambda: over().remove(faults.Down()), ValueError, "Down.* is not on this network"),

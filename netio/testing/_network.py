@@ -14,7 +14,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final
 
-from netio._arguments import check_count
+from netio._arguments import check_count, check_port
 from netio._defaults import STREAM_LIMIT_BYTES
 from netio._errors import ConnectFailed, format_address
 from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_timeouts
@@ -141,7 +141,12 @@ class Network(Place[Connecting]):
             return self._put(fault, functools.partial(_is_between, one, other))
         if to is None:
             return self._put(fault, lambda connection: True)
-        host, port = (to, None) if isinstance(to, str) else to
+        try:
+            host, port = (to, None) if isinstance(to, str) else to
+        except (TypeError, ValueError):
+            raise TypeError(f"to must be a host, or (host, port), or None, not {to!r}") from None
+        if port is not None:
+            check_port(port)
         return self._put(fault, functools.partial(_is_to, self._addresses(host, "to"), port))
 
     def pair(
