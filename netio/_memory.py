@@ -206,20 +206,20 @@ class MemoryChannel(Readiness):
     # What the ways say.
 
     def deliver(self, item: bytes | Sign) -> None:
-        if isinstance(item, bytes):
-            if self.closed:
+        if self.closed or self._broken:
+            if isinstance(item, bytes):
                 self._refuse(len(item))
-                return
+            return
+        if isinstance(item, bytes):
             self._data += item
         elif item is Sign.CUT:
             self._cut()
         elif item is Sign.END:
             self._end_came = True
-        elif not self._broken:
+        else:
             self._broken = True
             self._error = errno.EPIPE if self._end_came else errno.ECONNRESET
-        if not self.closed:
-            self._signal()
+        self._signal()
 
     def room_made(self) -> None:
         if self.waiters and not self.closed:
@@ -232,11 +232,11 @@ class MemoryChannel(Readiness):
             self._outgoing.put(sign)
 
     def _refuse(self, size: int) -> None:
-        """Bytes for an end that is closed: the other side is told that nobody is there."""
+        """Bytes for an end that is closed: the other side is told, once, that nobody is there."""
         self._incoming.take(size)
         if not self._broken:
-            self._outgoing.put(Sign.RESET)
             self._broken = True
+            self._outgoing.put(Sign.RESET)
 
     def _forget(self) -> None:
         """Nobody is going to receive what is here."""

@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from streams import outcome_of
+from streams import outcome_of, tcp_sockets
 
 import netio
+from netio._channel import Channel, SocketChannel
 from netio._limits import Operation
+from netio._memory import memory_pair
 from netio._network import SystemNetwork
 from netio.testing import Network, run
 
@@ -155,6 +157,49 @@ async def test_whatever_two_ends_do_to_each_other_looks_the_same() -> None:
     assert not different
 
 
+def play_on_channels(script: str, near: Channel, far: Channel) -> list[Any]:
+    """The same one level below, where an error is told once."""
+    said: list[Any] = []
+    ended = set()
+    for step in script:
+        channel = far if step.isupper() else near
+        if channel.closed or (step in "eE" and step in ended):
+            continue  # a stream does neither
+        try:
+            match step.lower():
+                case "r":
+                    said.append(channel.receive(100))
+                case "w":
+                    said.append(channel.send(b"x"))
+                case "e":
+                    ended.add(step)
+                    channel.shut_down_writing()
+                case "c":
+                    channel.close()
+                case "a":
+                    channel.abort()
+        except OSError as error:
+            said.append((step, type(error).__name__, error.errno))
+    return said
+
+
+async def test_channels_say_the_same_and_each_error_once() -> None:
+    loop = asyncio.get_running_loop()
+    for first in itertools.product("wWeEaACcrR", repeat=3):
+        script = "".join(first) + "rRwWeErRwWrR"
+        sockets = tcp_sockets()
+        for sock in sockets:
+            sock.setblocking(False)
+        kernel = [SocketChannel(loop, sock) for sock in sockets]
+        on_loopback = play_on_channels(script, *kernel)
+        memory = memory_pair(loop)
+        assert play_on_channels(script, *memory) == on_loopback, script
+        near, far = Network().pair()
+        assert play_on_channels(script, near._channel, far._channel) == on_loopback, script
+        for channel in (*kernel, *memory, near._channel, far._channel):
+            channel.close()
+
+
 # Waiting operations. ---------------------------------------------------------------------------
 
 
@@ -285,6 +330,9 @@ async def addresses(network: Network | None) -> list[Any]:
             async with netio.connect_tcp("127.0.0.1", server.port, network=network) as stream:
                 said += [stream.peer[0], stream.local[0], len(stream.peer)]  # type: ignore
                 assert stream.local[1] not in (0, server.port)  # type: ignore
+            where = str(server.addresses[0][0])
+            async with netio.connect_tcp(where, server.port, network=network) as stream:
+                said.append(stream.local[0])  # type: ignore
     return said
 
 

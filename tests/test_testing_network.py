@@ -1,7 +1,10 @@
 """The network in memory: exact times, bounded bytes, the kernel's answers, and nothing left."""
 
 import asyncio
+import contextvars
+import gc
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +14,7 @@ from virtual import virtual_loop
 
 import netio
 from netio._limits import Operation
+from netio._readiness import Waiter
 from netio.testing import Link, Network, faults, run
 
 NAMES = {"server": "10.0.0.1", "client": "10.0.0.2", "six": "fd00::6"}
@@ -193,6 +197,17 @@ async def test_each_direction_has_a_buffer_of_its_own() -> None:
         assert await far.read_exactly(10) == await near.read_exactly(10) == bytes(10)
 
 
+@pytest.mark.virtual_clock
+async def test_a_writer_that_waits_is_told_of_a_reset_when_it_comes() -> None:
+    near, far = over(buffer_bytes=100, latency=2).pair()
+    async with near:
+        writing = asyncio.create_task(outcome_of(near.write(bytes(1000))))
+        await asyncio.sleep(1)
+        far.abort()
+        assert isinstance(await writing, netio.ConnectionReset)
+        assert now() == 3.0
+
+
 # Nothing is left behind. -----------------------------------------------------------------------
 
 
@@ -236,6 +251,21 @@ async def test_a_connect_that_is_cut_leaves_nothing(cut: str, after: float) -> N
     assert len(asyncio.all_tasks()) == 1
 
 
+@pytest.mark.virtual_clock
+async def test_a_connect_that_is_cancelled_in_the_tick_of_its_answer_is_an_end() -> None:
+    network = over(latency=1)
+    async with netio.serve_tcp(echo, "server", 7000, network=network) as server:
+        connect = netio.connect_tcp("server", 7000, network=network)
+        task = asyncio.create_task(outcome_of(connect))
+        await asyncio.sleep(1.5)
+        virtual_loop().call_at(2.0, task.cancel)
+        assert isinstance(await task, asyncio.CancelledError)
+        await asyncio.sleep(5)
+        assert server.statistics().accepted == 1  # as TCP has it: the two were connected
+        assert server.connections == ()
+    assert is_empty(network)
+
+
 @pytest.mark.parametrize("after", [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5])
 @pytest.mark.virtual_clock
 async def test_a_server_that_closes_during_a_connect_leaves_nothing(after: float) -> None:
@@ -253,6 +283,25 @@ async def test_a_server_that_closes_during_a_connect_leaves_nothing(after: float
         await stream.aclose()
     assert virtual_loop().timers() == []
     assert is_empty(network)
+
+
+@pytest.mark.virtual_clock
+async def test_what_is_under_way_keeps_nothing_of_who_has_sent_it() -> None:
+    near, far = over(latency=100).pair()
+
+    async def send() -> weakref.ref[Any]:
+        kept = type("Kept", (), {})()
+        contextvars.ContextVar[Any]("kept").set(kept)
+        await near.write(b"x")
+        return weakref.ref(kept)
+
+    kept = await asyncio.create_task(send())
+    await asyncio.sleep(1)
+    gc.collect()
+    assert kept() is None
+    assert await far.read_some(timeout=None) == b"x"
+    await near.aclose()
+    await far.aclose()
 
 
 @pytest.mark.virtual_clock
@@ -292,6 +341,15 @@ async def test_an_address_of_version_6_has_four_parts() -> None:
         async with netio.connect_tcp("six", 7000, network=network) as stream:
             assert stream.peer == ("fd00::6", 7000, 0, 0)
             assert stream.local[0] == "fd00::6"  # type: ignore[index]
+
+
+@pytest.mark.virtual_clock
+async def test_the_two_versions_have_ports_of_their_own() -> None:
+    network = over()
+    async with netio.serve_tcp(echo, "::", 7000, network=network):
+        async with netio.serve_tcp(echo, "0.0.0.0", 7000, network=network):
+            async with netio.connect_tcp("::1", 7000, network=network) as stream:
+                assert stream.peer == ("::1", 7000, 0, 0)
 
 
 @pytest.mark.virtual_clock
@@ -408,6 +466,49 @@ async def test_connects_that_wait_are_refused_when_the_listener_closes() -> None
             await stream.read_some()
         await stream.aclose()
     assert is_empty(network)
+
+
+@pytest.mark.virtual_clock
+async def test_a_place_that_is_given_up_goes_to_the_next() -> None:
+    network = over(latency=1)
+    [acceptor] = await network.listen("server", 7000, Operation("listen"), backlog=1)
+    connects = [
+        asyncio.create_task(outcome_of(netio.connect_tcp("server", 7000, network=network)))
+        for _ in range(3)
+    ]
+    await asyncio.sleep(1.5)
+    connects[0].cancel()
+    streams = [await task for task in connects[1:]]
+    assert now() == 2.5
+    for stream in streams:
+        await stream.aclose()
+    acceptor.close()
+
+
+@pytest.mark.virtual_clock
+async def test_an_acceptor_tells_of_what_has_come_before() -> None:
+    network = over()
+    [acceptor] = await network.listen("server", 7000, Operation("listen"), backlog=1)
+    async with await netio.connect_tcp("server", 7000, network=network):
+        await asyncio.sleep(1)
+        await acceptor.wait_readable(Waiter(5.0))
+        assert now() == 1.0
+        channel = acceptor.accept()
+        assert channel is not None
+        channel.close()
+    acceptor.close()
+    assert acceptor.accept() is None
+
+
+@pytest.mark.virtual_clock
+async def test_a_scope_that_fires_with_the_attempt_answers() -> None:
+    network = over()
+    network.add(faults.BlackHole())
+    with pytest.raises(netio.DeadlineExceeded) as caught:
+        async with netio.timeout(3):
+            limits = netio.Timeouts(attempt=3)
+            await netio.connect_tcp("server", 7000, timeouts=limits, network=network)
+    assert caught.value.limit == "scope"
 
 
 # Loops. ----------------------------------------------------------------------------------------

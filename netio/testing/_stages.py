@@ -34,10 +34,6 @@ class Holding(Stage):
 
     def close(self) -> None:
         super().close()
-        self.drop()
-
-    def drop(self) -> None:
-        """What is held is lost."""
         lost = sum(len(item) for item in self.held if is_data(item))
         self.held.clear()
         if lost:
@@ -56,8 +52,6 @@ class Delaying(Holding):
 
     def delay(self, item: Item, when: float) -> None:
         """Pass it on at `when`, and not before what came earlier."""
-        if self._moments:
-            when = max(when, self._moments[-1])
         self.held.append(item)
         self._moments.append(when)
         if self._ringing is None:
@@ -230,8 +224,6 @@ class SlowCloseStage(Delaying):
             self.delay(item, self.wire.connection.loop.time() + self.fault.delay)
             self.fire()
         else:
-            if item is Sign.RESET:
-                self.close()
             self.pass_on(item)
 
 
@@ -246,10 +238,7 @@ class TimeoutStage(Holding):
             self._timer = self.call_later(self.fault.timeout, self._time_is_over)
 
     def act(self, item: Item) -> None:
-        if item is Sign.RESET:
-            self.drop()
-            self.pass_on(item)
-        elif isinstance(item, Handshake):
+        if item is Sign.RESET or isinstance(item, Handshake):
             self.pass_on(item)
         else:
             self.held.append(item)
@@ -361,7 +350,8 @@ class HalfOpenStage(BlackHoleStage):
         if not self._is_back:
             super().act(item)
         elif item is not Sign.RESET:
-            self._answer(item)
+            self.wire.opposite.deliver(Sign.RESET)  # as for a connection that nobody knows
+            self.fire(len(item) if is_data(item) else 0)
 
     def _come_back(self) -> None:
         self._timer = None
@@ -370,13 +360,6 @@ class HalfOpenStage(BlackHoleStage):
         self.held.clear()
         for item in held:
             self.act(item)
-
-    def _answer(self, item: Item) -> None:
-        """With a reset, as for a connection that nobody knows."""
-        if is_data(item):
-            self.wire.take(len(item))
-        self.wire.opposite.deliver(Sign.RESET)
-        self.fire()
 
 
 _STAGES: Final[dict[type[faults.Fault], type[Stage]]] = {

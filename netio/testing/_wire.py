@@ -165,14 +165,12 @@ class Stage:
 
     def _count(self, data: bytes) -> None:
         """Let bytes pass until the fault's moment, which may be in the middle of `data`."""
-        until = self._skip_bytes
-        if not self._seconds_over:
-            until = len(data)
-        self._skip_bytes = max(0, self._skip_bytes - len(data))
-        self.pass_on(data[:until])
+        passed = data[: self._skip_bytes]
+        self._skip_bytes -= len(passed)
+        self.pass_on(passed)
         self._begin_if_due()
-        if len(data) > until:
-            self.put(data[until:])
+        if len(data) > len(passed):
+            self.put(data[len(passed) :])
 
     def _time_has_come(self) -> None:
         self._timer = None
