@@ -38,6 +38,9 @@ PROMISED_FOR_TESTING = {
     # the network in memory, and faults
     "Network", "Link", "Host", "Placement", "Proxy", "WireEvent", "assert_fired",
     "faults",  # a module of its own
+    # exploration
+    "explore", "explore_here", "replay", "Exploration", "CounterExample", "Stage", "Outcome",
+    "Peer", "Event", "events",
 }  # fmt: skip
 
 PACKAGES = pytest.mark.parametrize(

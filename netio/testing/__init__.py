@@ -3,31 +3,44 @@
 For whoever tests timeouts without sleeping, netio's own tests first.
 """
 
-from netio.testing import faults
+from netio.testing import events, faults
 from netio.testing._clock import VirtualLoop, new_event_loop, run
+from netio.testing._exploring import CounterExample, Exploration, explore, explore_here, replay
 from netio.testing._leaks import LeakCheck, Leaked, check_leaks
 from netio.testing._network import Host, Link, Network
+from netio.testing._peer import Peer
 from netio.testing._placement import Placement
 from netio.testing._proxy import Proxy
+from netio.testing._stage import Event, Outcome, Stage
 from netio.testing._waiting import Deadlock, TooManySteps
 from netio.testing._wire import WireEvent
 from netio.testing.faults import assert_fired
 
 __all__ = [
+    "CounterExample",
     "Deadlock",
+    "Event",
+    "Exploration",
     "Host",
     "LeakCheck",
     "Leaked",
     "Link",
     "Network",
+    "Outcome",
+    "Peer",
     "Placement",
     "Proxy",
+    "Stage",
     "TooManySteps",
     "VirtualLoop",
     "WireEvent",
     "assert_fired",
     "check_leaks",
+    "events",
+    "explore",
+    "explore_here",
     "faults",
     "new_event_loop",
+    "replay",
     "run",
 ]
