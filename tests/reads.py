@@ -1,9 +1,4 @@
-"""Every kind of read, for tests of races: what it waits for, what comes, and what comes of that.
-
-a, b: the rest of the data, in two cuts. d: both at once. n: the same, and the loop has yet to
-notice it. e: the end. r: a reset. t: the limit of the call. s: a scope of the task. c: a cancel
-from outside.
-"""
+"""Every kind of read, for tests of races: what it waits for, what comes, and what comes of that."""
 
 import asyncio
 import itertools
@@ -11,11 +6,21 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from schedules import FAR, WAITS, Play, orders, placements
+from schedules import FAR, NEXT, WAITS, Play, events_of
 
 import netio
 from netio._stream import Stream
+from netio.testing._schedules import orders, placements
 
+EVENTS = events_of(
+    a="the first cut of the rest of the data comes",
+    b="the second one does",
+    d="both come at once",
+    n="both come at once, and the loop has yet to notice",
+    e="the end comes",
+    r="a reset comes",
+    t="the limit of the call is reached",
+)
 DATA = "abdn"
 ARRIVALS = DATA + "er"
 LARGE = 20_000  # so much goes past the stream's buffer
@@ -132,11 +137,11 @@ def schedules() -> Iterator[str]:
             yield from placements(order, FAR)
     for data in "dn":
         for order in orders((data, *cuts), 3, possible):
-            yield from placements(order)
+            yield from placements(order, NEXT)
     for size in (0, 1, 2):
         for others in itertools.combinations(cuts, size):
             for order in orders(("a", "b", *others), 2 + size, possible):
-                yield from placements(order)
+                yield from placements(order, NEXT)
     yield from orders(("d", *cuts), 4, possible)
 
 

@@ -8,28 +8,24 @@ the bytes, the end or the reset are waited for in the kernel (it is no wall-cloc
 attempt that the loop would make is made there and then, so that every order can be forced.
 """
 
-import array
 import asyncio
 import contextlib
-import fcntl
-import select
 import socket
-import termios
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 import netio
-from netio._channel import SocketChannel
 from netio._limits import Operation
-from netio._memory import MemoryChannel, memory_pair
+from netio._memory import memory_pair
 from netio._readiness import WRITABLE, Waiter
 from netio._stream import Stream
+from netio.testing import Peer
 
 KINDS = ("tcp", "unix", "memory")
 PATIENCE_S = 5.0  # for the kernel, which needs microseconds
+EVERYTHING = 1 << 20  # as much as is under way at most
 
 Pair = tuple[Stream, Stream]
 
@@ -103,72 +99,31 @@ def waiting_to_write(channel: Any) -> list[Waiter]:
     return [waiter for waiter in channel.waiters if waiter.awaits == WRITABLE]
 
 
-class Hand:
-    """What happens to `near`, done from inside one callback, without suspending."""
+class Hand(Peer):
+    """What happens to `near`, done from inside one callback, without suspending.
+
+    What the peer does is the kit's own; here is more of it, and what the loop does on this side.
+    """
 
     def __init__(self, near: Stream, far: Stream) -> None:
+        super().__init__(near._channel, far._channel)
         self.near = near
         self.far = far
-        self.sent = b""  # what `far` has given to the kernel
-        self.there = b""  # what came out at `far`
-        # What is sent into a Unix socket or a pipe in memory is there; TCP takes a moment.
-        self._is_slow = isinstance(near.peer, tuple)
 
     # What the other side does.
 
-    def data(self, data: bytes) -> None:
+    def data(self, data: bytes, *, noticed: bool = True) -> bool:
         """`far` sends, and it is in the kernel on this side; `near` attempts, if it waits."""
-        self.data_unnoticed(data)
-        self.attempt_read()
+        assert super().data(data, noticed=noticed)
+        return True
 
     def data_unnoticed(self, data: bytes) -> None:
         """`far` sends, and it is in the kernel on this side; the poller has yet to say so."""
-        before = self.unread() if self._is_slow else 0
-        assert self.far._channel.send(data) == len(data)
-        self.sent += data
-        if self._is_slow:
-            self._until(lambda: self.unread() == before + len(data))
-
-    def end(self) -> None:
-        """`far` says that nothing follows."""
-        self.far._channel.shut_down_writing()
-        self._until_event(select.POLLRDHUP)
-        self.attempt_read()
-
-    def prepare_reset(self) -> None:
-        """A Unix socket resets when it is closed over bytes that were not read."""
-        assert self.near._channel.send(b"!") == 1
-
-    def reset(self) -> None:
-        """`far` cuts the connection; `prepare_reset` was called before."""
-        self.far.abort()
-        self._until_event(select.POLLERR | select.POLLHUP)
-        self.attempt_read()
-        self.attempt_write()
+        self.data(data, noticed=False)
 
     def make_room(self) -> int:
         """`far` takes all that is there, at once; `near` attempts, if it waits to write."""
-        taken = len(self.there)
-        while self.take(1 << 20):
-            pass
-        self.attempt_write()
-        return len(self.there) - taken
-
-    def make_some_room(self, size: int) -> None:
-        """`far` takes `size` bytes of what is there; `near` attempts, if it waits to write."""
-        self.take(size)
-        self.attempt_write()
-
-    def take(self, size: int) -> int:
-        """`far` takes up to `size` bytes, and `near` has yet to notice: how many."""
-        if self.far.closed:
-            return 0
-        try:
-            chunk = self.far._channel.receive(size)
-        except (BlockingIOError, ConnectionError):
-            return 0
-        self.there += chunk
-        return len(chunk)
+        return self.take(EVERYTHING)
 
     def take_all(self) -> None:
         """`far` takes until the write of `near` is over, or was woken by something else."""
@@ -176,29 +131,12 @@ class Hand:
 
     def take_until(self, size: int) -> None:
         """`far` takes all that is there, which is at least `size` bytes in all."""
-        self._until(lambda: not self.take(1 << 20) and len(self.there) >= size)
+        self._until(lambda: len(self.received) >= size)
 
     def writer_waits(self) -> bool:
         return any(waiter.waiting for waiter in waiting_to_write(self.near._channel))
 
     # What the loop does on this side.
-
-    def attempt_read(self) -> None:
-        """As often as there is something, and once more to meet the end."""
-        channel = self.near._channel
-        before = -1
-        while before != (before := self.unread()):
-            if isinstance(channel, MemoryChannel):
-                channel._report()
-            elif isinstance(channel, SocketChannel) and channel._watches_readable:
-                channel._on_readable()
-
-    def attempt_write(self) -> None:
-        channel = self.near._channel
-        if isinstance(channel, MemoryChannel):
-            channel._report()
-        elif isinstance(channel, SocketChannel) and channel._watches_writable:
-            channel._on_writable()
 
     def time_is_over(self) -> None:
         """The stream's deadline passes, and its timer rings now."""
@@ -215,28 +153,6 @@ class Hand:
         """The limit of the call is reached, and the timer rings now."""
         operation._own = operation.deadline = asyncio.get_running_loop().time() - 0.001
         self._ring()
-
-    # Looking.
-
-    def unread(self) -> int:
-        channel = self.near._channel
-        if isinstance(channel, MemoryChannel):
-            return len(channel._data)
-        count = array.array("i", [0])
-        fcntl.ioctl(self.near.socket.fileno(), termios.FIONREAD, count)
-        return count[0]
-
-    def _until(self, condition: Callable[[], bool]) -> None:
-        give_up_at = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < give_up_at, "the kernel did not deliver"
-
-    def _until_event(self, event: int) -> None:
-        if isinstance(self.near._channel, MemoryChannel):
-            return
-        poll = select.poll()
-        poll.register(self.near.socket.fileno(), event)
-        self._until(lambda: any(flags & event for _, flags in poll.poll(100)))
 
 
 async def in_one_tick(*events: Callable[[], object]) -> None:

@@ -1,9 +1,4 @@
-"""A connection that comes as its server is closed, in every order: none is lost, none is leaked.
-
-n: a connection comes. u: another one, which the loop has yet to notice. g: the first one is given
-up by its peer. q: the server is closed. k: the task that accepts is cancelled. `schedules` says how
-they are written.
-"""
+"""A connection that comes as its server is closed, in every order: none is lost, none is leaked."""
 
 import asyncio
 import socket
@@ -13,11 +8,29 @@ from collections.abc import Iterator
 import pytest
 import streams
 from footprint import footprint, settled
-from schedules import Acts, Course, orders, placements, play_all, play_alone, thinned
+from schedules import (
+    NEXT,
+    TICKS,
+    Acts,
+    check_played,
+    events_of,
+    play_all,
+    play_alone,
+    thinned,
+)
 
 import netio
 from netio._network import SocketAcceptor
+from netio.testing import Stage
+from netio.testing._schedules import orders, placements
 
+EVENTS = events_of(
+    n="a connection comes",
+    u="another one comes, and the loop has yet to notice",
+    g="the first one is given up by its peer",
+    q="the server is closed",
+    k="the task that accepts is cancelled",
+)
 GREETING = b"hello"
 PATIENCE_S = 5
 CASES = 508
@@ -26,11 +39,13 @@ CASES = 508
 class AcceptBench:
     """Plays what comes to servers that greet everybody. Their handlers get `grace` seconds."""
 
+    events = EVENTS
+
     def __init__(self, grace: str) -> None:
         self.name = grace
         self._grace = float(grace)
 
-    async def play(self, schedule: str) -> None:
+    async def play(self, stage: Stage) -> None:
         before = footprint()
         greeted: list[netio.Stream] = []
         clients: list[socket.socket] = []
@@ -44,7 +59,7 @@ class AcceptBench:
         await streams.ticks(1)
         acts = self._acts(server, clients)
         acts["q"] = lambda: closing.append(asyncio.create_task(server.aclose()))
-        await Course().run(schedule, acts, over=server._accepting[0].done)
+        await stage.unfold(acts, over=server._accepting[0].done, ticks=TICKS)
         await asyncio.gather(*closing)
         while server.connections:
             await streams.ticks(1)
@@ -54,7 +69,7 @@ class AcceptBench:
         assert counted.active == 0
         if self._grace:
             assert len(greeted) + counted.failed == counted.accepted
-            assert counted.accepted - served in ((0, 1) if "g" in schedule else (0,))
+            assert counted.accepted - served in ((0, 1) if "g" in stage.schedule else (0,))
         assert await settled(before) == before
 
     def _acts(self, server: netio.Server, clients: list[socket.socket]) -> Acts:
@@ -105,7 +120,7 @@ def possible(order: str) -> bool:
 def schedules() -> Iterator[str]:
     for size in (2, 3):
         for order in orders("nugqk", size, possible):
-            yield from placements(order)
+            yield from placements(order, NEXT)
     yield from orders("nugqk", 4, possible)
     yield from orders("nugqk", 5, possible)
 
@@ -120,4 +135,4 @@ async def test_a_connection_that_comes_as_its_server_is_closed_is_served_or_sees
     grace: str, loop_variant: str
 ) -> None:
     cases = thinned(schedules(), CASES, loop_variant)
-    assert await play_all(AcceptBench(grace), cases) == len(cases)
+    check_played(await play_all(AcceptBench(grace), cases), cases)

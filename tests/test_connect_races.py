@@ -1,9 +1,4 @@
-"""What connecting answers, whatever happens to it in whatever order, and that it leaves nothing.
-
-y: the connection is ready. u: the same, and the loop has yet to notice it. f: it is refused. t: the
-limit of the call. o: the limit of this one attempt. s: a scope of the task. c: a cancel from
-outside. `schedules` says how they are written.
-"""
+"""What connecting answers, whatever happens to it in whatever order, and that it leaves nothing."""
 
 import asyncio
 import contextlib
@@ -17,12 +12,32 @@ import pytest
 import streams
 from footprint import footprint
 from raw_sockets import Known, known_readiness
-from schedules import FAR, WAITS, Acts, Play, orders, placements, play_all, play_alone, thinned
+from schedules import (
+    FAR,
+    NEXT,
+    WAITS,
+    Acts,
+    Play,
+    check_played,
+    events_of,
+    play_all,
+    play_alone,
+    thinned,
+)
 
 import netio
 from netio import _network
 from netio._limits import Operation
+from netio.testing import Stage
+from netio.testing._schedules import orders, placements
 
+EVENTS = events_of(
+    y="the connection is ready",
+    u="it is ready, and the loop has yet to notice",
+    f="it is refused",
+    t="the limit of the call is reached",
+    o="the limit of this one attempt is reached",
+)
 PATIENCE_S = 5
 CAME = {"s": "scope", "y": "connected", "u": "connected", "f": "refused"}
 LIMITS = {"t": "limit", "o": "attempt"}
@@ -43,14 +58,15 @@ class ConnectBench:
     """Plays connects to a listener, and looks what that has seen of each."""
 
     name = "connect_tcp"
+    events = EVENTS
 
-    async def play(self, schedule: str) -> None:
+    async def play(self, stage: Stage) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening, gated() as wholes:
             before = footprint()
-            play = Play(self._connect(listening.getsockname()[1]))
+            play = Play(stage, self._connect(listening.getsockname()[1]))
             while (readiness := Known.last) is None or not readiness.waits:
                 await streams.ticks(1)
-            answer = await play.outcome(schedule, self._acts(readiness, wholes[0]))
+            answer = await play.outcome(self._acts(readiness, wholes[0]))
             check(play, answer)
             if isinstance(answer, netio.Stream):
                 answer.abort()
@@ -170,7 +186,7 @@ def schedules() -> Iterator[str]:
         for order in orders("yuftosc", size, possible):
             yield from placements(order, FAR)
     for order in orders("yuftosc", 3, possible):
-        yield from placements(order)
+        yield from placements(order, NEXT)
     yield from orders("yuftosc", 4, possible)
 
 
@@ -181,4 +197,4 @@ def replay(schedule: str) -> None:
 
 async def test_connecting_answers_by_the_table_and_leaves_nothing_behind(loop_variant: str) -> None:
     cases = thinned(schedules(), CASES, loop_variant)
-    assert await play_all(ConnectBench(), cases) == len(cases)
+    check_played(await play_all(ConnectBench(), cases), cases)

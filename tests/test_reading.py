@@ -449,7 +449,6 @@ async def test_a_reset_comes_after_all_bytes_and_is_raised_each_time_afresh(
 ) -> None:
     near, far = pair
     hand = Hand(near, far)
-    hand.prepare_reset()
     hand.data(b"x" * size)
     hand.reset()
     with pytest.raises(netio.ConnectionLost) as caught:
@@ -469,7 +468,6 @@ async def test_a_reset_that_the_writer_meets_is_raised_by_reads_after_what_is_le
 ) -> None:
     near, far = pair
     hand = Hand(near, far)
-    hand.prepare_reset()
     hand.data(b"left")
     hand.reset()
     with pytest.raises(netio.BrokenPipe if near.peer is None else netio.ConnectionReset):
@@ -518,9 +516,9 @@ async def test_a_reset_right_behind_the_bytes_is_met_by_the_next_read(
 ) -> None:
     near, far = pair
     hand = Hand(near, far)
-    hand.prepare_reset()
     reading = asyncio.create_task(near.read_exactly(4, timeout=1))
     await ticks(3)
+    hand._prepare_reset()
     await in_one_tick(lambda: hand.data_unnoticed(b"x" * size), far.abort)
     assert await reading == b"xxxx"
     before = near._channel.loop.time()
@@ -537,10 +535,10 @@ async def test_a_reset_in_the_middle_of_a_waiting_large_read_ends_it(
     near, far = pair
     near.timeouts = netio.Timeouts(read=1)
     hand = Hand(near, far)
-    hand.prepare_reset()
     before = near._channel.loop.time()
     reading = asyncio.create_task(outcome_of(call(near)))
     await ticks(3)
+    hand._prepare_reset()
     await in_one_tick(lambda: hand.data_unnoticed(b"x" * 120_000), far.abort)
     answer = await reading
     assert isinstance(answer, netio.ConnectionLost), repr(answer)
@@ -552,7 +550,6 @@ async def test_a_reset_in_the_middle_of_a_waiting_large_read_ends_it(
 async def test_a_failure_keeps_neither_frames_nor_the_memory_of_the_caller(pair: Pair) -> None:
     near, far = pair
     hand = Hand(near, far)
-    hand.prepare_reset()
     hand.reset()
     target = bytearray(100_000)
     with pytest.raises(netio.ConnectionLost) as caught:
@@ -669,7 +666,6 @@ async def test_the_options_of_a_socket_that_is_handed_over_stay_its_own() -> Non
 async def test_every_kind_of_channel_reports_a_reset_once_and_then_the_end(pair: Pair) -> None:
     near, far = pair
     hand = Hand(near, far)
-    hand.prepare_reset()
     hand.data(b"left")
     hand.reset()
     channel = near._channel

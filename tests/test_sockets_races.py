@@ -14,12 +14,13 @@ import streams
 import writes
 from footprint import footprint
 from raw_sockets import READS, Known, deliver, fill, known_readiness, reset, unread, what_is_in
-from reads import SOCKET_READS, Read, check, schedules
-from schedules import Acts, Play, play_all, play_alone, thinned
+from reads import EVENTS, SOCKET_READS, Read, check, schedules
+from schedules import Acts, Play, check_played, play_all, play_alone, thinned
 from virtual import virtual_loop
 
 import netio
 from netio import _sockets
+from netio.testing import Stage
 
 CASES, WRITE_CASES = 3213, 906  # of each read, and of each start of a write
 
@@ -27,28 +28,30 @@ CASES, WRITE_CASES = 3213, 906  # of each read, and of each start of a write
 class SocketBench:
     """Plays reads of bare sockets; a pair of which neither end is over serves the next case."""
 
+    events = EVENTS
+
     def __init__(self, read: Read) -> None:
         self.name = read.name
         self._read = read
         self._pair: tuple[socket.socket, socket.socket] | None = None
 
-    async def play(self, schedule: str) -> None:
+    async def play(self, stage: Stage) -> None:
         self._pair = near, far = self._pair or socket.socketpair()
         near.setblocking(False)
         self._sent = b""
-        play = Play(self._read.call(near, 10))
+        play = Play(stage, self._read.call(near, 10))
         readiness = await until_it_waits()
         self._send(self._read.before)
         while unread(near) or not readiness.waits:
             await streams.ticks(1)
         await streams.ticks(2)  # the loop may have noticed it a second time
-        answer = await play.outcome(schedule, self._acts(readiness, near, far))
+        answer = await play.outcome(self._acts(readiness, near, far))
         check(self._read, play, answer)
         taken = answer if isinstance(answer, bytes) else answer.partial
         assert taken == getattr(play.inner, "partial", taken)  # a scope tells the same
         assert taken + what_is_in(near) == self._sent, answer
         check_nothing_is_left(near, readiness)
-        if set(schedule) & set("er"):
+        if set(stage.schedule) & set("er"):
             self.close()
 
     def _acts(self, readiness: Known, near: socket.socket, far: socket.socket) -> Acts:
@@ -89,23 +92,25 @@ class SocketBench:
 class SocketWriteBench:
     """Plays writes to bare sockets; `w` has the peer take all that comes from then on."""
 
+    events = writes.EVENTS
+
     def __init__(self, start: str) -> None:
         self.name = start
         self._start = start
 
-    async def play(self, schedule: str) -> None:
+    async def play(self, stage: Stage) -> None:
         near, self._far = small_pair()
         with near, self._far:
             self._came = b""
             filling = b"~" * fill(near) if self._start == "untouched" else b""
-            play = Play(netio.write_bytes(near, writes.PAYLOAD, timeout=10))
+            play = Play(stage, netio.write_bytes(near, writes.PAYLOAD, timeout=10))
             readiness = await until_it_waits()
-            answer = await play.outcome(schedule, self._acts(play, near, readiness))
+            answer = await play.outcome(self._acts(play, near, readiness))
             done = writes.check(play, answer, in_callback=False)
             while self._take(1 << 20):
                 pass
             there = filling + writes.PAYLOAD[:done]
-            assert self._came == there or ("r" in schedule and there.startswith(self._came))
+            assert self._came == there or ("r" in stage.schedule and there.startswith(self._came))
             check_nothing_is_left(near, readiness)
 
     def _acts(self, play: Play, near: socket.socket, readiness: Known) -> Acts:
@@ -177,7 +182,7 @@ async def test_the_outcome_table_holds_in_every_order(read: Read, loop_variant: 
     cases = thinned(schedules(), CASES, loop_variant)
     before = footprint()
     with known_readiness(_sockets):
-        assert await play_all(SocketBench(read), cases) == len(cases)
+        check_played(await play_all(SocketBench(read), cases), cases)
     assert footprint() == before
 
 
@@ -188,7 +193,7 @@ async def test_a_write_that_is_cut_in_any_order_says_what_the_kernel_took(
     cases = thinned(writes.schedules("pwrtsc"), WRITE_CASES, loop_variant)
     before = footprint()
     with known_readiness(_sockets):
-        assert await play_all(SocketWriteBench(start), cases) == len(cases)
+        check_played(await play_all(SocketWriteBench(start), cases), cases)
     assert footprint() == before
 
 

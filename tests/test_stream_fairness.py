@@ -118,7 +118,6 @@ FAILING: dict[str, Call] = {
 async def test_an_endless_run_of_failures_leaves_turns_for_others(kind: str, name: str) -> None:
     async with a_pair(kind, small=True) as (near, far):
         hand = Hand(near, far)
-        hand.prepare_reset()
         if "reset" in name:
             hand.reset()
         elif name in ("read at the end", "incomplete"):

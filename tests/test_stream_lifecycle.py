@@ -171,7 +171,6 @@ async def test_an_abort_is_a_reset_at_the_other_side() -> None:
 async def test_closing_never_raises_for_what_the_peer_did(pair: Pair) -> None:
     near, far = pair
     hand = Hand(near, far)
-    hand.prepare_reset()
     hand.reset()
     await near.aclose()
     assert near.closed
@@ -311,7 +310,6 @@ def test_a_stream_abandoned_by_its_loop_warns_and_is_closed(loop_factory: Any) -
 async def test_a_failure_does_not_make_a_cycle_that_keeps_the_stream(kind: str) -> None:
     near, far = make_pair(kind)
     hand = Hand(near, far)
-    hand.prepare_reset()
     hand.reset()
     for call in [*READS[:5], lambda s: s.write(b"x")]:
         assert isinstance(await outcome_of(call(near)), netio.ConnectionLost)

@@ -1,8 +1,8 @@
 """What a waiting write of a stream answers, whatever happens to it in whatever order (law 13).
 
-The letters are those of `writes`, and `schedules` says how they are written. After each case the
-peer has the beginning of the message, as much as `done` says, and behind it only what a write that
-queues may send; and a stream that can go on does.
+The events are those of `writes`, explored by `netio.testing`. After each case the peer has the
+beginning of the message, as much as `done` says, and behind it only what a write that queues may
+send; and a stream that can go on does.
 """
 
 import asyncio
@@ -11,24 +11,27 @@ from typing import Any
 import pytest
 import streams
 from footprint import footprint
-from schedules import Acts, Play, play_all, play_alone, thinned
+from schedules import Acts, Play, check_played, play_all, play_alone, thinned
 from streams import Hand, Pair, make_pair, outcome_of, waiting_to_write
-from writes import PAYLOAD, SOME, STARTS, check, schedules
+from writes import EVENTS, PAYLOAD, SOME, STARTS, check, schedules
 
 import netio
 from netio._readiness import Readiness
 from netio._receiving import Receiver
 from netio._sending import Sender
+from netio.testing import CounterExample, Stage
 
 kind = streams.kind
 
 BEHIND = b"behind"
-EVENTS = "pwrxtscq"
+LETTERS = "pwrxtscq"
 CASES, CASES_IN_ONE_TICK = 2404, 302  # of each kind and start, and on TCP
 
 
 class WriteBench:
     """Plays writes of streams; a pair that is whole after a case serves the next one, too."""
+
+    events = EVENTS
 
     def __init__(self, kind: str, start: str) -> None:
         self.name = f"{kind} {start}"
@@ -36,25 +39,26 @@ class WriteBench:
         self._start = start
         self._pair: Pair | None = None
 
-    async def play(self, schedule: str) -> None:
+    async def play(self, stage: Stage) -> None:
+        schedule = stage.schedule
         near, far = self._pair = self._pair or make_pair(self._kind, small=True)
         hand = Hand(near, far)
         filling = b"~" * streams.fill(near) if self._start == "untouched" else b""
         before = near.statistics().bytes_sent
-        play = Play(near.write(PAYLOAD, timeout=10))
+        play = Play(stage, near.write(PAYLOAD, timeout=10))
         while not hand.writer_waits():
             await streams.ticks(1)
         behind = asyncio.create_task(outcome_of(near.write(BEHIND, timeout=10)))
         await streams.ticks(1)
-        answer = await play.outcome(schedule, self._acts(hand, behind))
+        answer = await play.outcome(self._acts(hand, behind))
         done = check(play, answer)
         done_behind = await self._check_behind(hand, schedule, done, behind)
         there = filling + PAYLOAD[:done] + BEHIND[:done_behind]
         if "r" in schedule or ("x" in schedule and self._kind == "tcp"):
-            assert there.startswith(hand.there)  # what was under way is gone
+            assert there.startswith(hand.received)  # what was under way is gone
         else:
             hand.take_until(len(there))
-            assert hand.there == there
+            assert hand.received == there
         assert near.statistics().bytes_sent - before == done + done_behind
         if set("rx") & set(schedule) or 0 < done < len(PAYLOAD):
             self.close()
@@ -63,7 +67,7 @@ class WriteBench:
         near = hand.near
         [outgoing] = waiting_to_write(near._channel)
         return {
-            "p": lambda: hand.make_some_room(SOME),
+            "p": lambda: hand.take(SOME),
             "w": hand.take_all,
             "r": hand.reset,
             "x": near.abort,
@@ -76,7 +80,7 @@ class WriteBench:
     ) -> int:
         """How many bytes of the write behind have gone out."""
         while not behind.done():
-            hand.take(1 << 20)
+            hand.make_room()
             await streams.ticks(1)
         answer = behind.result()
         torn = 0 < done < len(PAYLOAD)
@@ -111,13 +115,13 @@ async def test_a_waiting_write_answers_by_the_table_and_its_count_is_exact(
     kind: str, start: str, loop_variant: str
 ) -> None:
     """TCP, whose sockets take longer, is left with the schedules of one tick."""
-    all_cases = schedules(EVENTS)
+    all_cases = schedules(LETTERS)
     if kind == "tcp":
         cases = thinned(filter(str.isalpha, all_cases), CASES_IN_ONE_TICK, loop_variant)
     else:
         cases = thinned(all_cases, CASES, loop_variant)
     before = footprint()
-    assert await play_all(WriteBench(kind, start), cases) == len(cases)
+    check_played(await play_all(WriteBench(kind, start), cases), cases)
     await streams.ticks(1)
     assert footprint() == before
 
@@ -134,5 +138,5 @@ async def test_a_planted_fault_of_writing_is_found(
     monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     monkeypatch.setattr(*FAULTS[fault])
-    with pytest.raises((AssertionError, netio.NetioError)):
-        await play_all(WriteBench("memory", "begun"), schedules(EVENTS))
+    with pytest.raises(CounterExample):
+        await play_all(WriteBench("memory", "begun"), schedules(LETTERS))

@@ -117,7 +117,6 @@ async def test_the_callers_memory_is_free_when_a_buffer_is_refused(pair: Pair) -
 async def test_the_callers_memory_is_free_when_the_peer_is_gone(pair: Pair) -> None:
     near, far = pair
     hand = Hand(near, far)
-    hand.prepare_reset()
     hand.reset()
     for size in (10, 100_000):
         data = bytearray(size)
@@ -362,7 +361,6 @@ async def test_write_eof_that_is_cut_while_it_queues_has_ended_nothing(kind: str
 async def test_write_eof_on_a_reset_connection_does_not_hide_the_reset(pair: Pair) -> None:
     near, far = pair
     hand = Hand(near, far)
-    hand.prepare_reset()
     hand.reset()
     refused = await outcome_of(near.write_eof())  # by TCP: "not connected"
     with pytest.raises(netio.ConnectionReset):

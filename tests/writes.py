@@ -1,17 +1,22 @@
-"""A write that waits, for tests of races: what may happen to it, and what may come of that.
-
-p: the peer takes some. w: the peer takes everything. r: the peer resets. x: this side aborts.
-t: the limit of the call. s: a scope of the task. c: a cancel from outside. q: a cancel of the write
-that queues behind it.
-"""
+"""A write that waits, for tests of races: what may happen to it, and what may come of that."""
 
 import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from schedules import FAR, WAITS, Play, orders, placements
+from schedules import FAR, NEXT, WAITS, Play, events_of
 
 import netio
+from netio.testing._schedules import orders, placements
+
+EVENTS = events_of(
+    p="the peer takes some",
+    w="the peer takes everything",
+    r="the peer resets",
+    x="this side aborts",
+    t="the limit of the call is reached",
+    q="the write that queues behind it is cancelled",
+)
 
 PAYLOAD = bytes(range(256)) * 200
 SOME = 10_000
@@ -35,7 +40,7 @@ def schedules(events: str) -> Iterator[str]:
         for order in orders(events, size, possible):
             yield from placements(order, FAR)
     for order in orders(events, 3, possible):
-        yield from placements(order)
+        yield from placements(order, NEXT)
 
 
 def table(happened: str, *, in_callback: bool) -> set[str]:
