@@ -344,7 +344,7 @@ class _Search:
                 await _check_no_task_is_left()
         finally:
             self._happened.update(set(stage.happened))
-            stage.close()
+            await stage.close()
             loop.set_exception_handler(handler)
         if logged:
             context = logged[0]

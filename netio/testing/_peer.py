@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 from netio._channel import SocketChannel
 from netio._memory import MemoryChannel
+from netio._resolve import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from netio._channel import Channel
+    from netio._limits import Operation
+    from netio._network import Acceptor
 
 #: Real seconds, for the kernel, which needs microseconds.
 PATIENCE_SECONDS: Final = 5.0
@@ -186,6 +189,27 @@ class Peer:
             poll = select.poll()
             poll.register(self._near.sock, event)
             self._until(lambda: any(flags & event for _, flags in poll.poll(100)))
+
+
+class PeerNetwork:
+    """A network on which every connect succeeds at once, and makes a new peer."""
+
+    def __init__(self, dial: Callable[[], Channel]) -> None:
+        self._dial = dial
+
+    async def resolve(self, host: str, port: int, operation: Operation) -> list[Target]:
+        """Every name is there."""
+        return [Target(socket.AF_INET, (host, port))]
+
+    async def dial(self, target: Target, operation: Operation) -> Channel:
+        """One end of a new connection, of which the stage has the other."""
+        return self._dial()
+
+    async def listen(
+        self, host: str | None, port: int, operation: Operation, *, backlog: int
+    ) -> list[Acceptor]:
+        """Nobody can."""
+        raise OSError("a stage plays programs that connect; nobody can listen on its network")
 
 
 def _unread(sock: socket.socket) -> int:

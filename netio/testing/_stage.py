@@ -9,31 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import socket
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from netio._defaults import STREAM_LIMIT_BYTES
 from netio._limits import Timeouts
 from netio._memory import memory_pair
-from netio._resolve import Target
 from netio._scopes import timeout as scope_of
 from netio._stream import Stream
 from netio.testing import _schedules
 from netio.testing._clock import VirtualLoop
 from netio.testing._course import Course
-from netio.testing._peer import Peer
+from netio.testing._peer import Peer, PeerNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from netio._limits import Operation
     from netio._memory import MemoryChannel
     from netio._network import Network
     from netio._scopes import Scope
 
 T = TypeVar("T")
 
-_CAPACITY_BYTES = 1 << 20  # under way, so that no program waits for a peer that does not read
+#: Turns of the loop that a program is given to end when the scenario has failed.
+_LAST_TURNS: Final = 5
+
+_CAPACITY_BYTES: Final = (
+    1 << 20
+)  # under way, so that no program waits for a peer that does not read
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class Stage:
         Every name and address is there, and each connect makes a connection to a new `peer` at
         once. The program has to close what it makes: what is left open fails the scenario.
         """
-        return _StageNetwork(self._dial_for_program)
+        return PeerNetwork(self._dial_for_program)
 
     def _dial(self) -> MemoryChannel:
         near, far = memory_pair(self._loop, capacity=_CAPACITY_BYTES)
@@ -381,28 +383,28 @@ class Stage:
             if not channel.closed:
                 raise AssertionError(f"the program has left its connection {number} open")
 
-    def close(self) -> None:
-        """Cut all connections."""
-        for peer in self._peers:
-            peer.close()
+    async def close(self) -> None:
+        """End the program, if it still runs, and cut all connections.
 
+        Raises: nothing.
 
-class _StageNetwork:
-    """A network on which every connect succeeds at once, and makes a new peer of a stage."""
+        Cancellation: the connections are cut all the same.
+        """
+        try:
+            await self._end_program()
+        finally:
+            for peer in self._peers:
+                peer.close()
 
-    def __init__(self, dial: Callable[[], MemoryChannel]) -> None:
-        self._dial = dial
-
-    async def resolve(self, host: str, port: int, operation: Operation) -> list[Target]:
-        """Every name is there."""
-        return [Target(socket.AF_INET, (host, port))]
-
-    async def dial(self, target: Target, operation: Operation) -> MemoryChannel:
-        """One end of a new connection, of which the stage has the other."""
-        return self._dial()
-
-    async def listen(
-        self, host: str | None, port: int, operation: Operation, *, backlog: int
-    ) -> list[Any]:
-        """Nobody can listen here."""
-        raise OSError("a stage plays programs that connect; nobody can listen on its network")
+    async def _end_program(self) -> None:
+        task = self._task
+        if task is None:
+            return
+        if not task.done():
+            task.cancel()
+        for _ in range(_LAST_TURNS):
+            if task.done():
+                if not task.cancelled():
+                    task.exception()  # which maybe nobody has looked at
+                break
+            await asyncio.sleep(0)
