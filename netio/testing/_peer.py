@@ -135,7 +135,7 @@ class Peer:
         """How many bytes are on this side, below its stream."""
         channel = self._near
         if isinstance(channel, MemoryChannel):
-            return len(channel._incoming.data)
+            return len(channel._data)
         assert isinstance(channel, SocketChannel)
         return _unread(channel.sock)
 
