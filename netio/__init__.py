@@ -23,6 +23,8 @@ from netio._errors import (
 )
 from netio._iterator import StreamIterator
 from netio._limits import Deadline, Timeout, Timeouts
+from netio._observer import Observer, observe
+from netio._observing import Wait
 from netio._opening import Opening
 from netio._scopes import (
     Scope,
@@ -49,6 +51,7 @@ __all__ = [
     "IncompleteRead",
     "LimitExceeded",
     "NetioError",
+    "Observer",
     "Opening",
     "Scope",
     "Server",
@@ -62,10 +65,12 @@ __all__ = [
     "StreamStatistics",
     "Timeout",
     "Timeouts",
+    "Wait",
     "connect_tcp",
     "current_deadline",
     "move_on_after",
     "move_on_at",
+    "observe",
     "open_stream",
     "read_bytes",
     "readuntil",

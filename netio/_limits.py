@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Final, SupportsFloat
 
 from netio._defaults import DEFAULT, Default, DefaultType
 from netio._errors import Address, DeadlineExceeded, StreamClosed, format_address, format_seconds
+from netio._observing import observed, tell
 from netio._readiness import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from netio._observing import Wait
 
 
 class Deadline:
@@ -178,7 +181,7 @@ def check_timeouts(timeouts: Timeouts) -> None:
         raise TypeError(f"timeouts must be netio.Timeouts, not {type(timeouts).__name__}")
 
 
-_WAYS: Final = {"write": "to", "connect": "to", "serve": "on"}
+_WAYS: Final = {"write": "to", "connect": "to", "serve": "on", "accept": "on"}
 
 _LIMIT_WORDS: Final = {
     "call": "the limit of this call",
@@ -310,7 +313,7 @@ class Operation(Waiter):
             reached = f"the deadline was reached {seconds:.3f} s after the call began"
         else:
             reached = "the deadline had passed before the call began"
-        return DeadlineExceeded(
+        error = DeadlineExceeded(
             f"{self}: {reached}; {progress}",
             limit=kind,
             operation=self.text,
@@ -321,6 +324,16 @@ class Operation(Waiter):
             expected=self.expected,
             attempts=attempts,
         )
+        if observed:
+            tell(asyncio.get_running_loop(), "timed_out", error)
+        return error
+
+    def describe(self, wait: Wait) -> None:
+        wait.operation = self.text
+        wait.peer = self.peer
+        wait.expected = self.expected
+        wait.deadline = self.deadline
+        wait.limit = "" if self.deadline == math.inf else self.kind
 
     def closed(self, progress: str = "", *, done: int = 0) -> StreamClosed:
         """The error that says that this side has ended the stream."""

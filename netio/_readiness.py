@@ -26,10 +26,13 @@ from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 from netio._defaults import TIMER_STEP_SECONDS
+from netio._observing import ObservedFuture, observed
 from netio._turns import turns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from netio._observing import Wait
 
 
 # What a waiter waits for.
@@ -69,6 +72,9 @@ class Waiter:
         if self.future is not None and not self.future.done():
             self.future.set_result(None)
 
+    def describe(self, wait: Wait) -> None:
+        """Say to observers what this wait is for; here, nothing is known of that."""
+
 
 class Readiness:
     """Who waits on one channel, in which direction and until when, with one timer for all.
@@ -106,6 +112,8 @@ class Readiness:
         waiter.awaits = awaits
         if waiter.deadline < self._rings_at:
             self._set_timer(waiter.deadline)
+        if observed:
+            waiter.future = future = ObservedFuture(self.loop, waiter, self)
         return future
 
     def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
@@ -230,7 +238,7 @@ class DescriptorReadiness(Readiness):
         reader = self._reader
         if not self._watches_readable or (reader is not None and reader() is None):
             self._watch_readable()
-        if waiter.awaits == READABLE and waiter.deadline >= self._rings_at:
+        if waiter.awaits == READABLE and waiter.deadline >= self._rings_at and not observed:
             waiter.future = future = self.loop.create_future()  # all that `park` would do
             return future
         return self.park(waiter, READABLE)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from netio._channel import Channel
     from netio._limits import Timeout
+    from netio._observing import Wait
 
 
 class Receiver(Operation):
@@ -363,6 +364,16 @@ class Receiver(Operation):
         """How many bytes have come and were not given away, in the buffer or past it."""
         have = self.buffer.size
         return have if self._large is None else have + self._large.size
+
+    def describe(self, wait: Wait) -> None:
+        super().describe(wait)
+        wait.done = self.have()
+        if self.channel.closed:
+            wait.outcome = "closed"
+        elif self.failure is not None:
+            wait.outcome, wait.error = "failed", self.failure
+        elif self._finished and not self._satisfied():
+            wait.outcome = "end"
 
     def _progress(self) -> str:
         expected = self.expected

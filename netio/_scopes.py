@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from netio._defaults import TIMER_STEP_SECONDS
 from netio._errors import DeadlineExceeded, format_address, format_seconds
 from netio._limits import MARKS, Deadline, check_seconds
+from netio._observing import observed, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,6 +193,8 @@ class Scope:
             self._handle = loop.call_at(self._when, self._fire, task)
         else:
             self._arm(task, loop, now)
+        if observed:
+            tell(loop, "scope_entered", self, task)
         return self
 
     async def __aexit__(
@@ -221,11 +224,15 @@ class Scope:
         if fired:
             self._take_back(task)
         self._state = _EXPIRED if fired else _FINISHED
-        if misuse is not None:
-            if exc_type is GeneratorExit and _is_destroyed(task):
-                return None  # a task that was forgotten, or outlived its loop
-            raise RuntimeError(f"{self._title} was left {misuse}")
-        return self._conclude(task, exc) if fired else None
+        try:
+            if misuse is not None:
+                if exc_type is GeneratorExit and _is_destroyed(task):
+                    return None  # a task that was forgotten, or outlived its loop
+                raise RuntimeError(f"{self._title} was left {misuse}")
+            return self._conclude(task, exc) if fired else None
+        finally:
+            if observed:
+                tell(task.get_loop(), "scope_left", self, task, exc)
 
     def _misuse(
         self, task: asyncio.Task[object], latest: Scope | None, at_home: bool
@@ -324,6 +331,8 @@ class Scope:
             self._state = _EXPIRING
             self._fired_at = now
             self._own_cancels += 1
+            if observed:
+                tell(loop, "scope_fired", self, task)
             task.cancel(f"{self._title} {'was cancelled' if self._by_hand else 'expired'}")
 
     def _warn_of_count(self, task: asyncio.Task[object]) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from netio._arguments import Buffer
     from netio._channel import Channel
     from netio._limits import Timeout
+    from netio._observing import Wait
 
 
 class Outgoing(Operation):
@@ -98,6 +99,14 @@ class Outgoing(Operation):
         """Let go of the caller's memory, also while an error with this frame is alive."""
         while self._views:
             self._views.popleft().release()
+
+    def describe(self, wait: Wait) -> None:
+        super().describe(wait)
+        wait.done = self.done
+        if self._receiver.channel.closed:
+            wait.outcome = "closed"
+        elif self.error is not None:
+            wait.outcome, wait.error = "failed", self.error
 
     def progress(self) -> str:
         """How far it got, for errors."""

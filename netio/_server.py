@@ -38,7 +38,6 @@ from netio._limits import (
 )
 from netio._network import SocketAcceptor, check_listener, chosen_network, start_listening
 from netio._opening import Opening
-from netio._readiness import Waiter
 from netio._stream import Stream
 from netio._tasks import wait_ended
 from netio._turns import turns_of
@@ -212,7 +211,8 @@ class Server:
             raise cancelled
 
     async def _accept(self, acceptor: Acceptor) -> None:
-        arrival, pause = Waiter(), Waiter()
+        arrival = Operation("accept", peer=acceptor.address)
+        pause = Operation("accept: pause after an error", peer=acceptor.address)
         drained = True  # to wait first: no handler runs before the caller has the server
         try:
             while not acceptor.closed:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from netio._defaults import DefaultType
     from netio._errors import Address
     from netio._limits import Timeout
+    from netio._observing import Wait
 
 
 async def read_bytes(sock: socket.socket | Stream, n: int, *, timeout: Timeout = DEFAULT) -> bytes:
@@ -252,6 +253,10 @@ class _Call(Operation):
             await wait(self)
             await self.let_scopes_answer(loop)
             turns.renew()
+
+    def describe(self, wait: Wait) -> None:
+        super().describe(wait)
+        wait.done = self.done
 
     def _expired(self, now: float) -> DeadlineExceeded:
         error = self.exceeded(now, self._progress(), done=self.done)

@@ -19,6 +19,7 @@ from netio._defaults import DEFAULT, OPERATIONS_PER_TURN, READ_BYTES, DefaultTyp
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._iterator import StreamIterator
 from netio._limits import Deadline, Timeouts, check_timeout, check_timeouts
+from netio._observing import observed, tell
 from netio._receiving import Receiver
 from netio._sending import Sender, few_views
 
@@ -75,6 +76,8 @@ class Stream:
         self._receiver = Receiver(channel, timeouts, check_count(limit, "limit", at_least=1))
         self._sender = Sender(channel, self._receiver, timeouts)
         self._deadlines = _NO_DEADLINES
+        if observed:
+            tell(channel.loop, "stream_opened", self)
 
     # Reading. What is buffered is given at once, in this room: a hit is one call, and one more to
     # take the bytes; not while a read is in progress, nor when the loop is owed a turn (law 35).
@@ -418,7 +421,7 @@ class Stream:
         """
         check_timeout(timeout)
         self._check_loop("aclose")
-        self._end()
+        self._end("closed")
         self._channel.close()
         if self._channel.loop.is_running():
             await self._receiver.turns.pay()
@@ -430,7 +433,7 @@ class Stream:
             RuntimeError: the stream belongs to another event loop. Nothing changes.
         """
         self._check_loop("abort")
-        self._end()
+        self._end("aborted")
         self._channel.abort()
 
     def detach(self) -> sockets.socket:
@@ -454,7 +457,7 @@ class Stream:
         unread = self._receiver.have()
         if unread:
             raise StreamBusy(f"detach: {unread} bytes are buffered; read them first")
-        self._end()
+        self._end("detached")
         return channel.detach()
 
     def _check_loop(self, name: str) -> None:
@@ -469,9 +472,11 @@ class Stream:
         if here is not None or loop.is_running():
             raise RuntimeError(f"{name}: the stream belongs to another event loop")
 
-    def _end(self) -> None:
+    def _end(self, how: str) -> None:
         """Nothing is buffered from here on, so that no read finds anything."""
         if not self._channel.closed:
+            if observed:
+                tell(self._channel.loop, "stream_closed", self, how)
             self._receiver.buffer.clear()
 
     async def __aenter__(self) -> Self:

@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "netio"
 
 LAYERS = {
     0: "_errors _defaults _arguments",
-    1: "_readiness _scopes _limits _tasks _turns",
+    1: "_readiness _scopes _limits _tasks _turns _observing",
     2: "_channel _memory _buffer",
-    3: "_stream _receiving _sending _iterator _sockets",
+    3: "_stream _receiving _sending _iterator _sockets _observer",
     4: "_resolve _network _connect _server _opening",
     5: "testing",
     6: "__init__",

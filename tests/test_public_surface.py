@@ -28,6 +28,8 @@ PROMISED = {
     "BrokenPipe", "IncompleteRead", "LimitExceeded", "StreamClosed", "StreamBusy",
     # for those who wrap and annotate
     "DEFAULT", "Timeout", "Address", "Opening", "StreamIterator",
+    # for those who watch
+    "observe", "Observer", "Wait",
 }  # fmt: skip
 
 PROMISED_FOR_TESTING = {
