@@ -183,7 +183,8 @@ def check_timeouts(timeouts: Timeouts) -> None:
 
 _WAYS: Final = {"write": "to", "connect": "to", "serve": "on", "accept": "on"}
 
-_LIMIT_WORDS: Final = {
+#: The limits of an operation as an error names them.
+LIMIT_WORDS: Final = {
     "call": "the limit of this call",
     "read": "the connection's read limit",
     "write": "the connection's write limit",
@@ -308,7 +309,7 @@ class Operation(Waiter):
         elapsed = max(seconds, now - self.started)  # which a float may put a hair below
         if kind != "deadline":
             length = format_seconds(seconds)
-            reached = f"{_LIMIT_WORDS[kind]} ({length}) was reached after {elapsed:.3f} s"
+            reached = f"{LIMIT_WORDS[kind]} ({length}) was reached after {elapsed:.3f} s"
         elif seconds:
             reached = f"the deadline was reached {seconds:.3f} s after the call began"
         else:

@@ -421,7 +421,7 @@ def current_deadline() -> float:
     Infinity where there is none. In a task that was started inside a scope this reads the
     inherited deadline, although that scope cuts only the task that entered it (law 6).
     """
-    return min((scope._when for scope in _live_scopes(_latest.get())), default=math.inf)
+    return min((scope._when for scope in enclosing_scopes()), default=math.inf)
 
 
 def remaining() -> float:
@@ -431,6 +431,11 @@ def remaining() -> float:
     """
     scopes = _live_scopes(_latest.get())
     return min((scope.remaining() for scope in scopes), default=math.inf)
+
+
+def enclosing_scopes() -> Iterator[Scope]:
+    """The scopes that the running code stands in, also inherited ones; the innermost first."""
+    return _live_scopes(_latest.get())
 
 
 def _point(when: float | Deadline | None) -> float:

@@ -112,7 +112,10 @@ class Server:
         self._failed = 0
         self._loop = asyncio.get_running_loop()
         self._context = turns_of(self._loop).context
-        self._accepting = [self._loop.create_task(self._accept(a)) for a in acceptors]
+        self._accepting = [
+            self._loop.create_task(self._accept(a), name=f"netio {format_address(a.address)}")
+            for a in acceptors
+        ]
 
     @property
     def addresses(self) -> tuple[Address, ...]:

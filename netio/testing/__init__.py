@@ -3,8 +3,10 @@
 For whoever tests timeouts without sleeping, netio's own tests first.
 """
 
+from netio._observing import mark
 from netio.testing import events, faults
 from netio.testing._clock import VirtualLoop, new_event_loop, run
+from netio.testing._events import TimelineEvent
 from netio.testing._exploring import CounterExample, Exploration, explore, explore_here, replay
 from netio.testing._leaks import LeakCheck, Leaked, check_leaks
 from netio.testing._network import Host, Link, Network
@@ -12,6 +14,7 @@ from netio.testing._peer import Peer
 from netio.testing._placement import Placement
 from netio.testing._proxy import Proxy
 from netio.testing._stage import Event, Outcome, Stage
+from netio.testing._timeline import Timeline, record
 from netio.testing._waiting import Deadlock, TooManySteps
 from netio.testing._wire import WireEvent
 from netio.testing.faults import assert_fired
@@ -31,6 +34,8 @@ __all__ = [
     "Placement",
     "Proxy",
     "Stage",
+    "Timeline",
+    "TimelineEvent",
     "TooManySteps",
     "VirtualLoop",
     "WireEvent",
@@ -40,7 +45,9 @@ __all__ = [
     "explore",
     "explore_here",
     "faults",
+    "mark",
     "new_event_loop",
+    "record",
     "replay",
     "run",
 ]
