@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from netio.testing._trace_words import clean
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,25 +20,37 @@ if TYPE_CHECKING:
     from netio.testing._spans import Moment, ScopeSpan, Story, StreamSpan, TaskSpan, WaitSpan
 
 _PROCESS: Final = 1
-_NO_TASK: Final = 0  # the track of what the loop does outside any task
+_FIRST: Final = 2  # track: Perfetto gives 0 no name, and takes that of the process for its main one
 
 Event = dict[str, Any]  # as JSON has it
 
 
 def chrome_trace(story: Story, *, virtual: bool) -> str:
     """The trace as JSON text, with one event a line."""
-    events = [*_names(story), *sorted(_events(story), key=lambda event: event["ts"])]
-    lines = ",\n".join(json.dumps(event, allow_nan=False) for event in events)
+    # A moment comes before what begins with it, so that it is not taken for a part of that.
+    events = sorted(_events(story), key=lambda event: (event["ts"], event["ph"] != "i"))
+    lines = ",\n".join(map(_line, [*_names(story), *events]))
     about = json.dumps({"clock": "virtual" if virtual else "real", "recorded by": "netio.testing"})
     return f'{{"traceEvents": [\n{lines}\n],\n"displayTimeUnit": "ms",\n"otherData": {about}}}\n'
 
 
+def _line(event: Event) -> str:
+    """As UTF-8, since Perfetto shows escapes as they stand."""
+    return clean(json.dumps(event, allow_nan=False, ensure_ascii=False))
+
+
 def _names(story: Story) -> Iterator[Event]:
-    yield _meta("process_name", _NO_TASK, {"name": "netio"})
-    tracks = ["outside tasks", *(task.name for task in story.tasks)]
-    for number, name in enumerate(tracks):
-        yield _meta("thread_name", number, {"name": name})
+    yield _meta("process_name", _FIRST, {"name": "netio"})
+    for number, task in enumerate(story.tasks, _FIRST):
+        yield _meta("thread_name", number, {"name": task.name})
         yield _meta("thread_sort_index", number, {"sort_index": number})
+    yield _meta("thread_name", _outside(story), {"name": "outside tasks"})
+    yield _meta("thread_sort_index", _outside(story), {"sort_index": 0})
+
+
+def _outside(story: Story) -> int:
+    """The track of what the loop does outside any task."""
+    return _FIRST + len(story.tasks)
 
 
 def _meta(name: str, track: int, args: dict[str, Plain]) -> Event:
@@ -44,13 +58,13 @@ def _meta(name: str, track: int, args: dict[str, Plain]) -> Event:
 
 
 def _events(story: Story) -> Iterator[Event]:
-    tracks = {task.name: number for number, task in enumerate(story.tasks, 1)}
+    tracks = {task.name: number for number, task in enumerate(story.tasks, _FIRST)}
     for task in story.tasks:
         yield from _task(task, tracks[task.name], story.duration)
     for stream in story.streams:
-        yield from _stream(stream, tracks.get(stream.task, _NO_TASK), story.duration)
+        yield from _stream(stream, tracks.get(stream.task, _outside(story)), story.duration)
     for moment in story.moments:
-        yield _instant(moment, _NO_TASK)
+        yield _instant(moment, _outside(story))
 
 
 def _task(task: TaskSpan, track: int, end: float) -> Iterator[Event]:
@@ -108,8 +122,9 @@ def _stream(stream: StreamSpan, track: int, end: float) -> Iterator[Event]:
 
 
 def _async(event: Event, begin: int, until: int, number: str) -> Iterator[Event]:
-    yield {**event, "ph": "b", "ts": _microseconds(begin), "id": number}
-    yield {**event, "ph": "e", "ts": _microseconds(until), "id": number, "args": {}}
+    place = {"id2": {"local": number}}  # of this process; else Perfetto puts it under "global"
+    yield {**event, "ph": "b", "ts": _microseconds(begin), **place}
+    yield {**event, "ph": "e", "ts": _microseconds(until), **place, "args": {}}
 
 
 def _instant(moment: Moment, track: int) -> Event:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FAMILIES: Final = ("read", "write", "connect", "accept")
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class WaitSpan:
     """A wait of an operation. All times are seconds since the recording began.
 
@@ -57,7 +57,7 @@ class WaitSpan:
         return f"{done} bytes" if done else ""
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class ScopeSpan:
     """A scope, from entering to leaving. All times are seconds since the recording began.
 
@@ -108,7 +108,7 @@ class ScopeSpan:
         return f"{what}, but raised {self.error}"
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Moment:
     """Something that has no length: a mark, a fault that fired, a limit of an operation.
 
@@ -124,7 +124,7 @@ class Moment:
     of_wait: bool = False
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class StreamSpan:
     """A stream, from opening to closing; None: before, or after the recording."""
 
@@ -141,7 +141,7 @@ class StreamSpan:
         return " → ".join(str(end or "no name") for end in ends) if any(ends) else "without names"
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class TaskSpan:
     """A task, from the first to the last that is known of it.
 
@@ -167,7 +167,7 @@ class TaskSpan:
         return bool(self.waits) and all(wait.family == "accept" for wait in self.waits)
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Firing:
     """A limit that was reached: of an operation, or a scope.
 
@@ -184,7 +184,7 @@ class Firing:
     scope: ScopeSpan | None = None
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Story:
     """A whole recording; tasks stand behind the one in a scope of which they were started."""
 
@@ -210,6 +210,7 @@ class _Teller:
         self.streams: dict[int, StreamSpan] = {}
         self.moments: list[Moment] = []
         self.firings: list[Firing] = []
+        self._inside: dict[str, list[ScopeSpan]] = {}  # the scopes that each task stands in
 
     def read(self, event: TimelineEvent) -> None:
         if event.task:
@@ -239,13 +240,15 @@ class _Teller:
 
     def _scope_entered(self, event: TimelineEvent) -> None:
         task = self._task(event)
-        taken = {scope.depth for scope in task.scopes if scope.ended is None}
+        inside = self._inside.setdefault(event.task, [])
+        taken = {scope.depth for scope in inside}
         depth = next(d for d in range(len(taken) + 1) if d not in taken)
         scope = ScopeSpan(_number(event, "scope"), event.task, event.name, event.time, depth)
         scope.seconds = _seconds(event.details.get("seconds"))
         scope.deadline = _seconds(event.details.get("deadline"))
         self.scopes[scope.number] = scope
         task.scopes.append(scope)
+        inside.append(scope)
 
     def _scope(self, event: TimelineEvent) -> ScopeSpan:
         """The scope of an event; one that was entered before the recording began is so then."""
@@ -254,6 +257,7 @@ class _Teller:
             scope = ScopeSpan(number, event.task, event.name, 0.0, 0)
             self.scopes[number] = scope
             self._task(event).scopes.append(scope)
+            self._inside.setdefault(event.task, []).append(scope)
         self.scopes[number].deadline = _seconds(event.details.get("deadline"))
         return self.scopes[number]
 
@@ -261,7 +265,8 @@ class _Teller:
         scope = self._scope(event)
         scope.fired = event.time
         scope.by_hand = bool(event.details.get("by_hand"))
-        wait = next((w for w in reversed(self._task(event).waits) if w.ended is None), None)
+        waits = self._task(event).waits
+        wait = waits[-1] if waits and waits[-1].ended is None else None
         if not scope.by_hand:
             details = dict(event.details)
             self.firings.append(Firing(event.time, event.task, event.name, details, wait, scope))
@@ -272,6 +277,9 @@ class _Teller:
         scope.caught = bool(event.details.get("caught"))
         error = event.details.get("error")
         scope.error = None if error is None else str(error)
+        inside = self._inside.get(scope.task, [])
+        if scope in inside:
+            inside.remove(scope)
 
     def _wait_began(self, event: TimelineEvent) -> None:
         number = _number(event, "wait")
@@ -288,8 +296,8 @@ class _Teller:
         wait.how = str(event.details.get("outcome", ""))
         wait.cut_by = str(event.details.get("error") or "")
         if wait.how == "cancelled":
-            fired = (s for s in reversed(self._task(event).scopes) if s.ended is None)
-            scope = next((s for s in fired if s.fired is not None), None)
+            inside = self._inside.get(event.task, [])
+            scope = next((s for s in reversed(inside) if s.fired is not None), None)
             if scope is not None:
                 wait.how, wait.cut_by = "scope", scope.name
 
@@ -372,7 +380,7 @@ def _seconds(value: Plain) -> float | None:
 # Where the time of a scope went. --------------------------------------------------------------
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Piece:
     """A part of the time that a scope took, of its own task's waits or of what is left.
 

@@ -17,17 +17,20 @@ _LONG_STEPS: Final = (
 
 
 def safe(text: object) -> str:
-    """`text` for HTML, SVG and their attributes; what is invalid there, or turns it round, is not.
+    """`text` for HTML, SVG and their attributes: a peer may have chosen it."""
+    return html.escape(clean(str(text)), quote=True)
 
-    A peer may have chosen it.
-    """
-    clean = "".join(_REPLACEMENT if _is_unsafe(char) else char for char in str(text))
-    return html.escape(clean, quote=True)
+
+def clean(text: str) -> str:
+    """`text` without what has no place in a document, or would turn the text around it round."""
+    if text.isprintable():  # nearly always
+        return text
+    return "".join(_REPLACEMENT if _is_unsafe(char) else char for char in text)
 
 
 def _is_unsafe(char: str) -> bool:
     # Control characters, halves of pairs and U+FFFE are no XML; format characters reorder a line.
-    if char == "\n" or (char.isascii() and char.isprintable()):
+    if char == "\n" or char.isprintable():
         return False
     return unicodedata.category(char) in ("Cc", "Cs", "Cf") or ord(char) & 0xFFFE == 0xFFFE
 
