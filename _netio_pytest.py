@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import re
 import sys
 import types
 from typing import TYPE_CHECKING, Any, Final
@@ -20,8 +21,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
-    from netio.testing import LeakCheck, VirtualLoop
+    from netio.testing import LeakCheck, Timeline, VirtualLoop
 
 #: Under which this may be loaded: by the entry point, and by ``-p`` or ``pytest_plugins``.
 NAMES: Final = {"netio", "_netio_pytest"}
@@ -30,6 +32,9 @@ NAMES: Final = {"netio", "_netio_pytest"}
 LOOP_SCOPES: Final = ("function", "class", "module", "package", "session")
 
 FAILED: Final = pytest.StashKey[bool]()
+
+#: Letters of the name of a page, without its ending; systems take at least 143 bytes.
+MAX_NAME: Final = 120
 
 
 # The plugin itself. -----------------------------------------------------------------------------
@@ -57,6 +62,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="draw the order of what asyncio leaves open, in tests on a virtual clock",
     )
+    group.addoption(
+        "--netio-timeline",
+        metavar="DIR",
+        help="write the timeline of every test that fails, as a page in this directory",
+    )
     parser.addini(
         "netio_leak_check",
         "fail every test that leaves descriptors, tasks, timers or unclosed things behind",
@@ -76,6 +86,10 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if checks_every_test(config):
         config.pluginmanager.register(EveryTest(), "netio leak check of every test")
+    directory = config.getoption("netio_timeline")
+    if directory is not None:
+        where = config.invocation_params.dir / directory
+        config.pluginmanager.register(Timelines(where), "netio timelines")
 
 
 def checks_every_test(config: pytest.Config) -> bool:
@@ -338,3 +352,44 @@ def checks_in_loops() -> types.ModuleType:
     holder = types.ModuleType("netio leak check in loops")
     vars(holder).update({scope: fixture_for(scope) for scope in LOOP_SCOPES})
     return holder
+
+
+# Timelines. -------------------------------------------------------------------------------------
+
+
+class Timelines:
+    """Records every test, its fixtures included, and writes what was recorded if it fails."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.timeline: Timeline | None = None
+        self.names: dict[str, str] = {}  # of the pages, and the tests that they are of
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Generator[None, Any, Any]:
+        from netio.testing import record
+
+        with record() as self.timeline:
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.failed and self.timeline is not None and self.timeline.events:
+            path = self.directory / self.name_of(item.nodeid)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self.timeline.write_html(path, title=item.nodeid)
+            report.sections.append(("netio timeline", str(path)))
+        return report
+
+    def name_of(self, test: str) -> str:
+        """A name for the file: one that any system takes, and that no other test has."""
+        base = re.sub(r"[^\w.-]+", "-", test, flags=re.ASCII).strip("-")[-MAX_NAME:]
+        number = 1
+        while True:
+            name = f"{base}.html" if number == 1 else f"{base}-{number}.html"
+            if self.names.setdefault(name, test) == test:
+                return name
+            number += 1

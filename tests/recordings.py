@@ -7,10 +7,9 @@ from typing import Any
 
 from memory_network import MemoryNetwork
 from streams import a_pair, outcome_of
-from virtual import run_virtual
 
 import netio
-from netio.testing import Timeline, TimelineEvent, mark, record
+from netio.testing import Timeline, TimelineEvent, mark, record, run
 from netio.testing._spans import Story, story_of
 
 Main = Callable[[], Awaitable[object]]
@@ -19,12 +18,12 @@ Main = Callable[[], Awaitable[object]]
 def recorded(main: Main, **options: Any) -> Timeline:
     """The timeline of `main`, run on a virtual clock."""
 
-    async def run() -> Timeline:
+    async def recording() -> Timeline:
         with record(**options) as timeline:
             await main()
         return timeline
 
-    return run_virtual(run())
+    return run(recording())
 
 
 def story(main: Main) -> Story:

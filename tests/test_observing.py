@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from memory_network import MemoryNetwork
 from streams import PATIENCE_S, a_pair, fill, outcome_of, ticks
-from virtual import virtual
 
 import netio
 from netio._observing import mark, observed
+from netio.testing import run
 
 PACKAGE = Path(netio.__file__).parent
 EVENTS = {name for name in vars(netio.Observer) if not name.startswith("_")}
@@ -125,14 +125,10 @@ async def cancel(scope: netio.Scope) -> None:
 def test_a_scope_is_told_when_it_is_entered_fires_and_is_left(
     block: Callable[[netio.Scope], Awaitable[None]], expected: list[str], make: Any
 ) -> None:
-    @virtual
-    async def main() -> None:
-        assert await told(block(make(1, name="s"))) == expected
-
-    main()
+    assert run(told(block(make(1, name="s")))) == expected
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_of_nested_scopes_each_is_told_and_the_outer_one_answers() -> None:
     async def nested() -> None:
         async with netio.move_on_after(1, name="outer"):
@@ -252,7 +248,7 @@ async def test_a_write_that_waits_is_told_with_what_the_kernel_took(kind: str) -
     assert of_writes[-1] == "write(50) ready, 50 of 50"
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_limit_that_is_reached_is_told_once_and_after_the_wait() -> None:
     async with a_pair("memory") as (near, far):
         await far.write(b"123")
@@ -267,7 +263,7 @@ async def test_a_limit_that_is_reached_is_told_once_and_after_the_wait() -> None
         assert (wait.began, wait.ended, wait.deadline) == (0, 2, 2)
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_a_scope_that_cuts_a_read_is_told_between_the_wait_and_its_end() -> None:
     async with a_pair("memory") as (near, _):
 
@@ -284,7 +280,7 @@ async def test_a_scope_that_cuts_a_read_is_told_between_the_wait_and_its_end() -
         ]
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_connecting_tells_the_attempts_and_the_whole() -> None:
     network = MemoryNetwork({"server": ["10.0.0.1"]}, black_holes=("10.0.0.1",), lookup_s=1)
     connecting = netio.connect_tcp("server", 7, timeout=3, network=network)
@@ -479,7 +475,7 @@ async def a_busy_run() -> None:
         await asyncio.wait([echoing, writing])
 
 
-@virtual
+@pytest.mark.virtual_clock
 async def test_an_observer_adds_no_callback_and_no_tick_to_the_loop() -> None:
     loop = asyncio.get_running_loop()
     counts: list[str] = []

@@ -568,3 +568,82 @@ def test_what_the_guide_shows_runs(run: Run) -> None:
     guide = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
     [block] = re.findall(r"<!-- not run: pytest runs it -->\n```python\n(.*?)```", guide, re.S)
     assert outcomes(run(block)) == {"passed": 5}
+
+
+# Timelines. -------------------------------------------------------------------------------------
+
+TIMED = """
+import netio
+
+async def read(timeout):
+    near, far = netio.stream_pair()
+    async with near, far:
+        await near.read_exactly(8, timeout=timeout)
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize("name", ["<b>/a", "<b>?a"])
+async def test_on_a_virtual_clock(name):
+    await read(2)
+
+async def test_on_an_ordinary_one():
+    await read(0.01)
+
+def test_that_is_no_coroutine(virtual_run):
+    virtual_run(read(3))
+
+@pytest.fixture
+async def opened():
+    async with netio.timeout(5, name="of the fixture"):
+        yield
+        assert not "over"
+
+async def test_of_which_the_fixture_fails(opened):
+    pass
+
+async def test_that_passes():
+    with pytest.raises(netio.DeadlineExceeded):
+        await read(0.01)
+
+async def test_without_netio():
+    assert False
+"""
+
+
+def test_the_timeline_of_each_test_that_fails_is_written(run: Run, pytester: Any) -> None:
+    result = run(TIMED, "--netio-timeline=here/timelines")
+    assert outcomes(result) == {"failed": 5, "passed": 2, "errors": 1}
+    pages = {
+        path.name.rpartition("-test_")[2]: path.read_text(encoding="utf-8")
+        for path in (pytester.path / "here" / "timelines").iterdir()
+    }
+    assert set(pages) == {
+        "on_a_virtual_clock-b-a.html",
+        "on_a_virtual_clock-b-a-2.html",
+        "on_an_ordinary_one.html",
+        "that_is_no_coroutine.html",
+        "of_which_the_fixture_fails.html",
+    }
+    of_virtual = pages["on_a_virtual_clock-b-a-2.html"]
+    assert "test_on_a_virtual_clock[&lt;b&gt;?a]" in of_virtual
+    assert "2 s on a virtual clock" in of_virtual
+    assert "<b>read_exactly(8)</b>" in of_virtual
+    assert "on the real clock" in pages["on_an_ordinary_one.html"]
+    assert "3 s on a virtual clock" in pages["that_is_no_coroutine.html"]
+    assert "of the fixture" in pages["of_which_the_fixture_fails.html"]
+    result.stdout.fnmatch_lines(["*- netio timeline -*", "*timelines*that_is_no_coroutine.html"])
+
+
+def test_no_timeline_is_written_when_none_is_asked_for(run: Run, pytester: Any) -> None:
+    result = run(TIMED)
+    assert outcomes(result) == {"failed": 5, "passed": 2, "errors": 1}
+    assert not list(pytester.path.rglob("*.html"))
+    assert "netio timeline" not in result.stdout.str()
+
+
+def test_the_name_of_a_page_is_short() -> None:
+    import _netio_pytest
+
+    timelines = _netio_pytest.Timelines(Path())
+    name = timelines.name_of("tests/test_x.py::test_y[" + "ä/" * 300 + "]")
+    assert len(name) <= _netio_pytest.MAX_NAME + len(".html")
+    assert name.isascii()

@@ -10,11 +10,10 @@ import pytest
 from memory_network import MemoryNetwork
 from recordings import a_fetch, a_tangle, quietly, recorded
 from streams import a_pair, outcome_of
-from virtual import run_virtual
 
 import netio
 from netio._observing import observed
-from netio.testing import Timeline, TimelineEvent, mark, record
+from netio.testing import Timeline, TimelineEvent, mark, record, run
 
 
 def brief(timeline: Timeline, task: str | None = None) -> list[str]:
@@ -90,7 +89,7 @@ def test_a_mark_and_a_fault_are_told_with_their_details() -> None:
         mark("reset", category="fault", ratio=float("inf"), yes=True)
 
     plain, fault = recorded(main).events[1:]
-    assert (plain.kind, plain.name, plain.task) == ("mark", "plain", "run")
+    assert (plain.kind, plain.name, plain.task) == ("mark", "plain", "recording")
     assert plain.details == {
         "number": 1,
         "text": "t",
@@ -111,7 +110,7 @@ def test_a_timeline_can_be_marked_itself() -> None:
         return
 
     with record() as timeline:
-        run_virtual(main())
+        run(main())
     with pytest.raises(RuntimeError, match="no running event loop"):
         timeline.mark("where")
 
@@ -153,7 +152,7 @@ def test_a_task_is_told_with_the_scope_in_which_it_was_started() -> None:
         await asyncio.create_task(child())
 
     seen = {e.task: e.details["within"] for e in recorded(main).events if e.kind == "task seen"}
-    assert seen == {"run": None, "child": 2, "child #2": None}
+    assert seen == {"recording": None, "child": 2, "child #2": None}
 
 
 # The same run, the same events. ---------------------------------------------------------------
@@ -223,7 +222,7 @@ def test_a_recording_begins_and_ends_with_its_block() -> None:
         await one_scope("after", 1)
         return timeline
 
-    timeline = run_virtual(main())
+    timeline = run(main())
     assert brief(timeline)[1:] == ["2 scope entered: within", "2 scope left: within"]
     assert timeline.duration == 3
     assert not observed
@@ -245,7 +244,7 @@ def test_what_has_begun_before_has_an_end_and_what_ends_later_a_beginning() -> N
                 await later.__aexit__(None, None, None)
         return timeline
 
-    assert brief(run_virtual(main())) == [
+    assert brief(run(main())) == [
         "0 task seen: main",
         "0 stream closed: stream 1",
         "0 scope entered: later",
@@ -256,9 +255,9 @@ def test_what_has_begun_before_has_an_end_and_what_ends_later_a_beginning() -> N
 
 def test_without_a_loop_the_first_one_of_the_thread_is_recorded() -> None:
     with record() as timeline:
-        run_virtual(asyncio.sleep(1))
-        run_virtual(one_scope("first", 3))
-        run_virtual(one_scope("second"))
+        run(asyncio.sleep(1))
+        run(one_scope("first", 3))
+        run(one_scope("second"))
     assert brief(timeline)[1:] == ["0 scope entered: first", "0 scope left: first"]
     assert timeline.duration == 0
 
@@ -291,21 +290,23 @@ def test_a_wrong_bound_is_refused_at_once(wrong: object) -> None:
         record(max_events=wrong)  # type: ignore[arg-type]
 
 
-def test_a_run_is_not_changed_by_being_recorded() -> None:
+@pytest.mark.parametrize("seed", [None, 1, 2, 3, 4, 5])
+def test_a_run_is_not_changed_by_being_recorded(seed: int | None) -> None:
     async def main() -> list[str]:
         done: list[str] = []
 
         async def work(number: int) -> None:
-            async with netio.move_on_after(number / 10):
+            async with netio.move_on_after(number // 3):
                 async with a_pair("memory") as (near, far):
                     await far.write(b"x" * number)
                     await near.read_exactly(5)
-            loop = asyncio.get_running_loop()
-            done.append(f"{number} at {loop.time()}")
+            done.append(f"{number} at {asyncio.get_running_loop().time()}")
 
         await asyncio.gather(*(work(number) for number in range(1, 9)))
         return done
 
-    plain = run_virtual(main())
-    with record():
-        assert run_virtual(main()) == plain
+    plain = run(main(), seed=seed)
+    assert (plain == run(main())) is (seed is None)  # a seed draws another order
+    with record() as timeline:
+        assert run(main(), seed=seed) == plain
+    assert len(timeline.events) > 50

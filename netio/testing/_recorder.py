@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from netio._errors import format_address
 from netio._observer import Observer
 from netio._scopes import enclosing_scopes
+from netio.testing._clock import VirtualLoop
 from netio.testing._events import TimelineEvent
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Recorder(Observer):
         if self._loop is None:
             self._loop = loop
             self._origin = loop.time()
-            self.virtual = hasattr(loop, "advance")
+            self.virtual = isinstance(loop, VirtualLoop)
         return self._loop is loop
 
     @property
