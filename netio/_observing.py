@@ -153,4 +153,6 @@ class ObservedFuture(asyncio.Future[None]):
             self._waiter.describe(wait)
             wait.ended = loop.time()
             wait.outcome = outcome or wait.outcome or "ready"
+            if wait.outcome != "failed":
+                wait.error = None
             tell(loop, "wait_ended", wait)

@@ -370,10 +370,9 @@ class Receiver(Operation):
         wait.done = self.have()
         if self.channel.closed:
             wait.outcome = "closed"
-        elif self.failure is not None:
-            wait.outcome, wait.error = "failed", self.failure
         elif self._finished and not self._satisfied():
-            wait.outcome = "end"
+            wait.error = self.failure
+            wait.outcome = "end" if self.failure is None else "failed"
 
     def _progress(self) -> str:
         expected = self.expected

@@ -6,7 +6,8 @@ from recordings import a_fetch, a_tangle, made_up, story
 from streams import outcome_of
 
 import netio
-from netio.testing._spans import ScopeSpan, Story, pieces_of, tasks_within
+from netio.testing._shares import pieces_of, tasks_within
+from netio.testing._spans import ScopeSpan, Story
 
 
 def scope_of(story: Story, name: str) -> ScopeSpan:

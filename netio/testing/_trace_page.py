@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from netio._limits import LIMIT_WORDS
-from netio.testing._spans import Firing, Piece, ScopeSpan, Story, pieces_of, tasks_within
+from netio.testing._shares import Piece, pieces_of, tasks_within
+from netio.testing._spans import Firing, ScopeSpan, Story
 from netio.testing._trace_drawing import drawing_of
 from netio.testing._trace_sheet import COLOURS
 from netio.testing._trace_words import length, safe, shortened
