@@ -43,6 +43,8 @@ PROMISED_FOR_TESTING = {
     # exploration
     "explore", "explore_here", "replay", "Exploration", "CounterExample", "Stage", "Outcome",
     "Peer", "Event", "events",
+    # timelines
+    "record", "mark", "Timeline", "TimelineEvent",
 }  # fmt: skip
 
 PACKAGES = pytest.mark.parametrize(

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 from netio._arguments import check_count
 from netio._observing import watching
-from netio.testing._chrome_trace import chrome_trace
 from netio.testing._recorder import Recorder
-from netio.testing._spans import story_of
-from netio.testing._trace_page import page
 
 if TYPE_CHECKING:
     import os
@@ -68,9 +64,12 @@ class Timeline:
 
     def write_chrome_trace(self, path: str | os.PathLike[str]) -> None:
         """Write it in the Trace Event Format, a JSON that Perfetto (ui.perfetto.dev) opens."""
+        from netio.testing._chrome_trace import chrome_trace  # what writes is imported to write
+        from netio.testing._spans import story_of
+
         story = story_of(self._recorder.events, self.duration)
         text = chrome_trace(story, virtual=self._recorder.virtual)
-        Path(path).write_text(text, encoding="utf-8")
+        _write(path, text)
 
     def write_html(self, path: str | os.PathLike[str], *, title: str = "") -> None:
         """Write it as one self-contained page, to be read in a browser.
@@ -78,10 +77,13 @@ class Timeline:
         `title` stands at the top, the name of a test for instance. What is too much to be drawn is
         left out, and the page says so.
         """
+        from netio.testing._spans import story_of
+        from netio.testing._trace_page import page
+
         recorder = self._recorder
         story = story_of(recorder.events, self.duration)
         text = page(story, title=title, virtual=recorder.virtual, left_out=recorder.left_out)
-        Path(path).write_text(text, encoding="utf-8")
+        _write(path, text)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self._recorder.events))
@@ -89,6 +91,11 @@ class Timeline:
     def __repr__(self) -> str:
         count = len(self._recorder.events)
         return f"<netio.testing.Timeline of {count} events in {self.duration:.3f} s>"
+
+
+def _write(path: str | os.PathLike[str], text: str) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
 
 
 def record(*, max_events: int = MAX_EVENTS) -> AbstractContextManager[Timeline]:
