@@ -12,7 +12,7 @@ import random
 import sys
 
 import netio
-from netio.testing import Link, Network, assert_fired, faults, run
+from netio.testing import Link, Network, Timeline, assert_fired, faults, record, run
 
 HOSTS = {
     "plain": "10.0.0.1",
@@ -37,6 +37,7 @@ class Run:
         link = Link(latency=0.01, buffer_bytes=2048)
         self.network = Network(names=HOSTS, link=link, seed=seed, record=True)
         self.faults: list[faults.Fault] = []
+        self.timeline: Timeline | None = None
         for fault, to in (
             (faults.Latency(0.1, jitter=0.1), None),
             (faults.Bandwidth(4000, direction="downstream", toxicity=0.8), "plain"),
@@ -97,8 +98,10 @@ class Run:
         assert_fired(*self.faults)
 
     def digest(self) -> str:
-        run(self.main())
-        everything = [*map(tuple, self.network.events), *self.history]
+        with record() as timeline:
+            run(self.main())
+        self.timeline = timeline
+        everything = [*map(tuple, self.network.events), *self.history, *timeline.events]
         return hashlib.sha256(repr(everything).encode()).hexdigest()
 
 

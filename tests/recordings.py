@@ -1,15 +1,15 @@
 """Runs that are recorded, and the events of some that are made up."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from memory_network import MemoryNetwork
 from streams import a_pair, outcome_of
 
 import netio
-from netio.testing import Timeline, TimelineEvent, mark, record, run
+from netio.testing import Network, Timeline, TimelineEvent, faults, mark, record, run
 from netio.testing._spans import Story, story_of
 
 Main = Callable[[], Awaitable[object]]
@@ -40,10 +40,10 @@ async def quietly(*work: Awaitable[object]) -> None:
     await asyncio.gather(*work, return_exceptions=True)
 
 
-async def fetch(network: MemoryNetwork) -> None:
+async def fetch(network: Network) -> None:
     """A client whose deadline is spent on a lookup, a slow greeting, its own work and a stall."""
     async with netio.timeout(5, name="fetch"):
-        async with netio.connect_tcp("server", 7, network=network) as stream:
+        async with netio.connect_tcp("server", 7000, network=network) as stream:
             await stream.read_line(timeout=2)
             await asyncio.sleep(0.5)
             await stream.write(b"GET\n")
@@ -54,14 +54,14 @@ async def serve(stream: netio.Stream) -> None:
     await asyncio.sleep(1)
     await stream.write(b"HELLO\n")
     await stream.read_line()
-    await stream.write(b"1234")
-    mark("stall", category="fault", after_bytes=4)
+    await stream.write(bytes(16))
     await stream.read_line(timeout=None)
 
 
 async def a_fetch() -> None:
-    network = MemoryNetwork(lookup_s=0.25)
-    async with netio.serve_tcp(serve, "server", 7, network=network):
+    network = Network(names={"server": "10.0.0.1"}, lookup_seconds=0.25)
+    network.add(faults.Timeout(direction="downstream", after_bytes=10))  # a stall
+    async with netio.serve_tcp(serve, "10.0.0.1", 7000, network=network):
         client = asyncio.create_task(fetch(network), name="client")
         await quietly(client)
 
@@ -137,3 +137,9 @@ async def a_tangle() -> None:
         asyncio.get_running_loop().call_later(1.1, mark, "outside")
         await quietly(*works, cancelled)
         mark("all done", count=3)
+
+
+if __name__ == "__main__":  # draws the picture in the documents
+    from netio.testing._trace_drawing import drawing_of
+
+    sys.stdout.write(drawing_of(story(a_fetch)).svg)

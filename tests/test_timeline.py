@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from memory_network import MemoryNetwork
 from recordings import a_fetch, a_tangle, quietly, recorded
 from streams import a_pair, outcome_of
 
 import netio
 from netio._observing import observed
-from netio.testing import Timeline, TimelineEvent, mark, record, run
+from netio.testing import Network, Timeline, TimelineEvent, mark, record, run
 
 
 def brief(timeline: Timeline, task: str | None = None) -> list[str]:
@@ -46,7 +45,7 @@ def test_the_details_tell_limits_and_progress() -> None:
     entered, began, ended, left = events[1], events[7], events[9], events[11]
     assert entered.details == {"scope": 1, "deadline": 5.0, "seconds": 5.0}
     assert (began.details["limit"], began.details["deadline"]) == ("read", 61.75)
-    assert (began.details["stream"], began.details["peer"]) == (1, "10.0.0.1:7")
+    assert (began.details["stream"], began.details["peer"]) == (1, "10.0.0.1:7000")
     assert (ended.details["outcome"], ended.details["done"]) == ("cancelled", 4)
     assert (left.details["caught"], left.details["overrun"]) == (True, 0.0)
 
@@ -74,8 +73,8 @@ def test_a_stream_is_told_with_its_ends_and_bytes() -> None:
     [closed] = [e for e in events if e.kind == "stream closed" and e.details["stream"] == 1]
     assert closed.details == {
         "stream": 1,
-        "local": "10.0.0.99:49153",
-        "peer": "10.0.0.1:7",
+        "local": "10.0.0.1:49152",
+        "peer": "10.0.0.1:7000",
         "reason": "closed",
         "bytes_received": 10,
         "bytes_sent": 4,
@@ -98,6 +97,12 @@ def test_a_mark_and_a_fault_are_told_with_their_details() -> None:
         "other": "[1]",
     }
     assert (fault.kind, fault.details) == ("fault", {"ratio": "inf", "yes": True})
+
+
+def test_a_fault_that_fires_is_told_with_its_connection() -> None:
+    fault = next(event for event in recorded(a_fetch).events if event.kind == "fault")
+    assert (fault.time, fault.name) == (1.75, "timeout")
+    assert fault.details == {"connection": 1, "direction": "downstream", "bytes": 12}
 
 
 def test_a_timeline_can_be_marked_itself() -> None:
@@ -133,7 +138,7 @@ def test_tasks_are_told_apart_without_the_numbers_of_asyncio() -> None:
 
 def test_a_task_that_connects_has_the_name_of_that() -> None:
     async def main() -> None:
-        network = MemoryNetwork(lookup_s=1)
+        network = Network(names={"server": "10.0.0.1"}, lookup_seconds=1)
         await quietly(asyncio.create_task(netio.connect_tcp("server", 7, network=network)))
 
     assert "connect_tcp" in {event.task for event in recorded(main).events}

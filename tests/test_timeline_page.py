@@ -119,13 +119,13 @@ def test_it_says_first_which_limit_fired_and_what_had_used_up_its_time(tmp_path:
     text = words((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert text.index("test_fetch") < text.index("1 limit fired") < text.index("Over time")
     assert (
-        "scope fetch (5 s) fired during read_exactly(16) with 10.0.0.1:7 (4 of 16 bytes) "
+        "scope fetch (5 s) fired during read_exactly(16) with 10.0.0.1:7000 (4 of 16 bytes) "
         "at 5 s in task client ."
     ) in text
     for line in (
-        "250 ms 5% connect_tcp: lookup, peer server:7",
-        "1 s 20% read_line, peer 10.0.0.1:7",
-        "3.25 s 65% read_exactly(16), peer 10.0.0.1:7, cut by the scope",
+        "250 ms 5% connect_tcp: lookup, peer server:7000",
+        "1 s 20% read_line, peer 10.0.0.1:7000",
+        "3.25 s 65% read_exactly(16), peer 10.0.0.1:7000, cut by the scope",
         "500 ms 10% not waiting in netio",
     ):
         assert line in text
@@ -407,3 +407,9 @@ def test_an_axis_has_some_ticks_that_differ(span: float) -> None:
     assert len(found) >= 4 or span == 0
     assert len({text for _, text in found}) == len(found)
     assert all(0 <= time <= span * 1.001 for time, _ in found)
+
+
+def test_the_picture_in_the_documents_is_what_is_drawn_now() -> None:
+    """If not: ``PYTHONPATH=. python tests/recordings.py > docs/testing-timeline.svg``."""
+    picture = Path(__file__).parent.parent / "docs" / "testing-timeline.svg"
+    assert picture.read_text(encoding="utf-8") == drawing_of(story(a_fetch)).svg

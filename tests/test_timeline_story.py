@@ -1,11 +1,11 @@
 """Where the time of a deadline went: events are put together to waits, scopes, tasks, limits."""
 
 import pytest
-from memory_network import MemoryNetwork
 from recordings import a_fetch, a_tangle, made_up, story
 from streams import outcome_of
 
 import netio
+from netio.testing import Network, faults
 from netio.testing._shares import pieces_of, tasks_within
 from netio.testing._spans import ScopeSpan, Story
 
@@ -18,9 +18,9 @@ def test_the_time_of_a_deadline_is_told_by_what_it_was_spent_on() -> None:
     told = story(a_fetch)
     pieces = pieces_of(scope_of(told, "fetch"), told)
     assert [(piece.name, piece.seconds) for piece in pieces] == [
-        ("connect_tcp: lookup, peer server:7", 0.25),
-        ("read_line, peer 10.0.0.1:7", 1.0),
-        ("read_exactly(16), peer 10.0.0.1:7", 3.25),
+        ("connect_tcp: lookup, peer server:7000", 0.25),
+        ("read_line, peer 10.0.0.1:7000", 1.0),
+        ("read_exactly(16), peer 10.0.0.1:7000", 3.25),
         ("not waiting in netio", 0.5),
     ]
     assert sum(piece.seconds for piece in pieces) == 5
@@ -126,7 +126,8 @@ def test_the_limits_that_fired_are_told_with_what_was_under_way() -> None:
 
 def test_the_limit_of_a_whole_is_told_once() -> None:
     async def connect() -> None:
-        network = MemoryNetwork(black_holes=("10.0.0.1",))
+        network = Network(names={"server": "10.0.0.1"})
+        network.add(faults.BlackHole())
         await outcome_of(netio.connect_tcp("server", 7, timeout=3, network=network))
 
     [firing] = story(connect).firings

@@ -16,6 +16,7 @@ import random
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard
 
 from netio._memory import Sign, Way
+from netio._observing import mark
 from netio._turns import turns_of
 
 if TYPE_CHECKING:
@@ -152,7 +153,10 @@ class Stage:
         """It really did something, to so many bytes."""
         self.fault.fired += 1
         if not self.fault.is_of_link:
-            self.wire.record(self.fault.name, size)
+            wire = self.wire
+            wire.record(self.fault.name, size)
+            details = {"connection": wire.connection.number, "direction": wire.direction}
+            mark(self.fault.name, "fault", **details, bytes=size)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """A timer, which `close` has to cancel. It is nobody's, and has an empty context."""
