@@ -153,8 +153,9 @@ async def test_ends_and_resets_take_the_latency_and_come_after_the_data(how: str
 
 
 @pytest.mark.virtual_clock
-async def test_a_write_to_a_closed_end_is_told_a_round_trip_later() -> None:
-    near, far = over(latency=1).pair()
+async def test_a_write_to_a_closed_end_is_told_a_round_trip_later_and_once() -> None:
+    network = over(latency=1)
+    near, far = network.pair()
     await far.aclose()
     await near.write(b"x")
     await asyncio.sleep(1.99)
@@ -162,7 +163,15 @@ async def test_a_write_to_a_closed_end_is_told_a_round_trip_later() -> None:
     await asyncio.sleep(0.02)
     with pytest.raises(netio.BrokenPipe):
         await near.write(b"z")
-    near.abort()
+    await asyncio.sleep(5)
+    await near.aclose()
+    said = [(event.direction, event.what) for event in network.events if not event.size]
+    assert said == [
+        ("downstream", "end"),
+        ("downstream", "end arrived"),
+        ("downstream", "reset"),
+        ("downstream", "reset arrived"),
+    ]
 
 
 # Bounds. ---------------------------------------------------------------------------------------
@@ -505,7 +514,8 @@ async def test_a_scope_that_fires_with_the_attempt_answers() -> None:
     network = over()
     network.add(faults.BlackHole())
     with pytest.raises(netio.DeadlineExceeded) as caught:
-        async with netio.timeout(3):
+        async with netio.timeout(None) as scope:
+            virtual_loop().call_at(1, scope.reschedule, 3)  # so that the attempt's timer is first
             limits = netio.Timeouts(attempt=3)
             await netio.connect_tcp("server", 7000, timeouts=limits, network=network)
     assert caught.value.limit == "scope"

@@ -37,7 +37,9 @@ async def through(*several: faults.Fault, **options: Any) -> AsyncIterator[tuple
         async with Proxy("127.0.0.1", server.port, *several, **options) as proxy:
             async with netio.connect_tcp(*proxy.address, timeouts=LIMITS) as near:
                 try:
-                    yield near, await asyncio.wait_for(arrived.get(), 5), proxy
+                    async with netio.timeout(5):
+                        far = await arrived.get()
+                    yield near, far, proxy
                 finally:
                     over.set()
 

@@ -57,10 +57,6 @@ class Delaying(Holding):
         if self._ringing is None:
             self._set_timer()
 
-    def release(self) -> None:
-        self._stop()
-        super().release()
-
     def close(self) -> None:
         self._stop()
         super().close()
@@ -127,10 +123,6 @@ class BandwidthStage(Holding):
             self._busy_since = self.wire.connection.loop.time()
             self._passed_bytes = 0
             self._next()
-
-    def release(self) -> None:
-        self._stop()
-        super().release()
 
     def close(self) -> None:
         self._stop()
