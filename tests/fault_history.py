@@ -22,7 +22,7 @@ HOSTS = {
     "client": "10.0.0.9",
 }
 SERVERS = ("plain", "cut", "dark", "gone")
-SECONDS = 3
+SECONDS = 2
 LIMITS = netio.Timeouts(connect=1, attempt=1, read=1, write=1)
 
 History = list[tuple[object, ...]]

@@ -12,7 +12,7 @@ from fault_history import Run, digests
 from netio.testing import faults
 
 ROOT = Path(__file__).parent.parent
-SEED = 5  # one with which all faults fire
+SEED = 58  # one with which all faults fire
 RUNS = 1000
 FEWER_RUNS = 50  # on loops that have no part in it: the run has its own
 
@@ -55,7 +55,7 @@ def test_a_run_with_all_faults_is_the_same_every_time(loop_variant: str) -> None
 
 
 def test_another_seed_is_another_history() -> None:
-    assert len({Run(seed).digest() for seed in (SEED, 2, 9, 10)}) == 4
+    assert len({Run(seed).digest() for seed in (SEED, 2, 61, 97)}) == 4
 
 
 @pytest.mark.parametrize("hash_seed", [1, 2])
