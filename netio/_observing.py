@@ -78,7 +78,7 @@ def mark(name: str, /, category: str = "mark", **details: object) -> None:
             tell(asyncio.get_running_loop(), "marked", name, category, details)
 
 
-@dataclasses.dataclass(slots=True, eq=False)
+@dataclasses.dataclass(slots=True, weakref_slot=True, eq=False)
 class Wait:
     """One wait of an operation, for what its peer does or for its turn, as an observer sees it.
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
 
 from netio._errors import format_address
 from netio._observer import Observer
@@ -45,32 +45,32 @@ class Recorder(Observer):
         self.left_out = 0
         self.virtual = False
         self._max_events = max_events
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._origin = 0.0
         self._ended: float | None = None
-        self._task_names: WeakKeyDictionary[asyncio.Task[object], str] = WeakKeyDictionary()
+        self._task_names = weakref.WeakKeyDictionary[asyncio.Task[object], str]()
         self._names_given: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
-        # What has begun and not ended, by identity. The object is kept as well, since another one
-        # could have the same identity once it is gone.
-        self._numbers: dict[int, tuple[int, object]] = {}
+        # What has begun and not ended, by identity, and not kept alive: that would change the run.
+        self._numbers: dict[int, tuple[int, weakref.ref[object]]] = {}
 
     def belongs_to(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this is a recording of `loop`: if it is of none yet, it is from here on."""
         if self._loop is None:
-            self._loop = loop
+            self._loop = weakref.ref(loop)
             self._origin = loop.time()
             self.virtual = isinstance(loop, VirtualLoop)
-        return self._loop is loop
+        return self._loop() is loop
 
     @property
     def duration(self) -> float:
         """Seconds from the beginning of the recording to its end, or to now."""
         if self._ended is not None:
             return self._ended
-        if self._loop is None or self._loop.is_closed():
+        loop = None if self._loop is None else self._loop()
+        if loop is None or loop.is_closed():
             return self.events[-1].time if self.events else 0.0
-        return max(0.0, self._loop.time() - self._origin)
+        return max(0.0, loop.time() - self._origin)
 
     def end(self) -> None:
         """Record nothing more, and let go of what was seen."""
@@ -125,7 +125,7 @@ class Recorder(Observer):
                 wait.operation,
                 wait.task,
                 wait=self._begin("wait", wait),
-                stream=self._numbers.get(id(wait.channel), (None, None))[0],
+                stream=self._known(wait.channel),
                 peer=_address(wait.peer),
                 limit=wait.limit or None,
                 deadline=self._point(wait.deadline),
@@ -134,7 +134,7 @@ class Recorder(Observer):
             )
 
     def wait_ended(self, wait: Wait) -> None:
-        if id(wait) in self._numbers:  # else it is of another loop, or began before
+        if self._known(wait) is not None:  # else it is of another loop, or began before
             self._add(
                 "wait ended",
                 wait.operation,
@@ -164,7 +164,7 @@ class Recorder(Observer):
     def stream_opened(self, stream: Stream) -> None:
         channel = stream._channel
         if self.belongs_to(channel.loop):
-            self._add_of_stream("stream opened", stream, self._begin("stream", channel))
+            self._add_of_stream("stream opened", stream, self._begin("stream", channel, stream))
 
     def stream_closed(self, stream: Stream, reason: str) -> None:
         channel = stream._channel
@@ -173,7 +173,7 @@ class Recorder(Observer):
             self._add_of_stream(
                 "stream closed",
                 stream,
-                self._end("stream", channel),
+                self._end("stream", channel, stream),
                 reason=reason,
                 bytes_received=statistics.bytes_received,
                 bytes_sent=statistics.bytes_sent,
@@ -199,27 +199,34 @@ class Recorder(Observer):
         self._write(kind, name, self._name(task), details)
 
     def _write(self, kind: str, name: str, task: str, details: Mapping[str, Plain]) -> None:
-        if self._ended is not None or self._loop is None:
+        loop = None if self._loop is None else self._loop()
+        if self._ended is not None or loop is None:
             return
         if len(self.events) >= self._max_events:
             self.left_out += 1
             return
-        time = self._loop.time() - self._origin
+        time = loop.time() - self._origin
         self.events.append(TimelineEvent(time, kind, task, name, details))
 
-    def _begin(self, what: str, thing: object) -> int:
+    def _known(self, thing: object) -> int | None:
+        """The number of what has begun and not ended; None: it is not known."""
+        number, ref = self._numbers.get(id(thing), (None, None))
+        owner = None if ref is None else ref()
+        # Once a thing is gone, another one may have its identity.
+        return number if owner is thing or getattr(owner, "_channel", None) is thing else None
+
+    def _begin(self, what: str, thing: object, owner: object = None) -> int:
+        """Give it a number; `owner`: what lives as long, of a thing that can't be asked."""
         self._counts[what] += 1
-        self._numbers[id(thing)] = number, _ = self._counts[what], thing
-        return number
+        self._numbers[id(thing)] = (self._counts[what], weakref.ref(owner or thing))
+        return self._counts[what]
 
-    def _number(self, what: str, thing: object) -> int:
+    def _number(self, what: str, thing: object, owner: object = None) -> int:
         """Its number, a new one for what began before the recording did."""
-        return (
-            self._numbers[id(thing)][0] if id(thing) in self._numbers else self._begin(what, thing)
-        )
+        return self._known(thing) or self._begin(what, thing, owner)
 
-    def _end(self, what: str, thing: object) -> int:
-        number = self._number(what, thing)
+    def _end(self, what: str, thing: object, owner: object = None) -> int:
+        number = self._number(what, thing, owner)
         del self._numbers[id(thing)]
         return number
 
@@ -248,8 +255,9 @@ class Recorder(Observer):
         """
         if task is asyncio.current_task(task.get_loop()):
             for scope in enclosing_scopes():
-                if scope._task is not task and id(scope) in self._numbers:
-                    return self._numbers[id(scope)][0]
+                number = None if scope._task is task else self._known(scope)
+                if number is not None:
+                    return number
         return None
 
 
