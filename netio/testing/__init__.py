@@ -6,7 +6,6 @@ For whoever tests timeouts without sleeping, netio's own tests first.
 from netio._observing import mark
 from netio.testing import events, faults
 from netio.testing._clock import VirtualLoop, new_event_loop, run
-from netio.testing._events import TimelineEvent
 from netio.testing._exploring import CounterExample, Exploration, explore, explore_here, replay
 from netio.testing._leaks import LeakCheck, Leaked, check_leaks
 from netio.testing._network import Host, Link, Network
@@ -15,6 +14,7 @@ from netio.testing._placement import Placement
 from netio.testing._proxy import Proxy
 from netio.testing._stage import Event, Outcome, Stage
 from netio.testing._timeline import Timeline, record
+from netio.testing._timeline_event import TimelineEvent
 from netio.testing._waiting import Deadlock, TooManySteps
 from netio.testing._wire import WireEvent
 from netio.testing.faults import assert_fired

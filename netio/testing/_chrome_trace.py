@@ -16,8 +16,8 @@ from netio.testing._trace_words import clean
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from netio.testing._events import Plain
     from netio.testing._spans import Moment, ScopeSpan, Story, StreamSpan, TaskSpan, WaitSpan
+    from netio.testing._timeline_event import Plain
 
 _PROCESS: Final = 1
 _FIRST: Final = 2  # track: Perfetto gives 0 no name, and takes that of the process for its main one

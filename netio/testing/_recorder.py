@@ -18,7 +18,7 @@ from netio._errors import format_address
 from netio._observer import Observer
 from netio._scopes import enclosing_scopes
 from netio.testing._clock import VirtualLoop
-from netio.testing._events import TimelineEvent
+from netio.testing._timeline_event import TimelineEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from netio._observing import Wait
     from netio._scopes import Scope
     from netio._stream import Stream
-    from netio.testing._events import Plain
+    from netio.testing._timeline_event import Plain
 
 _NUMBERED_BY_ASYNCIO: Final = re.compile(r"Task-\d+")
 

@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from netio.testing._events import Plain
     from netio.testing._spans import ScopeSpan, Story, TaskSpan, WaitSpan
+    from netio.testing._timeline_event import Plain
 
 
 @dataclasses.dataclass(slots=True, eq=False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from netio.testing._events import Plain, TimelineEvent
+    from netio.testing._timeline_event import Plain, TimelineEvent
 
 #: Operations of one kind look alike: by the beginning of their names.
 FAMILIES: Final = ("read", "write", "connect", "accept")

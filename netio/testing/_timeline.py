@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from netio.testing._events import TimelineEvent
+    from netio.testing._timeline_event import TimelineEvent
 
 # Some hundred bytes each: what the memory of a test run and Perfetto take easily.
 MAX_EVENTS: Final = 100_000

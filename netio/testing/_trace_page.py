@@ -18,7 +18,7 @@ from netio.testing._trace_words import length, safe, shortened
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from netio.testing._events import Plain
+    from netio.testing._timeline_event import Plain
 
 MAX_FIRINGS: Final = 12
 MAX_PIECES: Final = 8
