@@ -45,6 +45,9 @@ PROMISED_FOR_TESTING = {
     "Peer", "Event", "events",
     # timelines
     "record", "mark", "Timeline", "TimelineEvent",
+    # conformance
+    "check_stream", "stream_checks", "check_listener", "listener_checks", "accepted_pairs",
+    "Check", "CheckResult", "ConformanceReport", "NotConforming", "Verdict",
 }  # fmt: skip
 
 PACKAGES = pytest.mark.parametrize(
