@@ -104,6 +104,16 @@ def test_memory_and_loopback_keep_each_promise_in_the_same_way(
     assert sum(len(one.observed) for one, _ in both) > 200
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_memory_conforms_in_other_orders_of_what_the_loop_leaves_open(
+    seed: int, loop_variant: str
+) -> None:
+    if loop_variant != "stock":
+        pytest.skip("the clock is virtual, and so is the loop")
+    checks = check_stream(memory, both_ways=False)
+    netio.testing.run(checks, seed=seed, timers_first=bool(seed % 2))
+
+
 @pytest.mark.virtual_clock
 async def test_memory_conforms_both_ways_and_exactly_on_a_virtual_clock() -> None:
     report = await check_stream(memory)

@@ -52,6 +52,7 @@ async def several_buffers_are_written_as_one(pair: Pair) -> None:
     """`write_many` sends all buffers in order, large and small ones, with nothing in between."""
     buffers = [noise(size, size) for size in (1, 0, 5000, 70_000, 3, 90_000)] * 3
     first = pair.start(pair.near.write_many(buffers, timeout=PATIENCE))
+    await pair.settle()
     second = pair.start(pair.near.write(b"after", timeout=PATIENCE))
     whole = b"".join(buffers) + b"after"
     await pair.gives(whole, pair.far.read_exactly(len(whole), timeout=PATIENCE))
