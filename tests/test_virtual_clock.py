@@ -231,6 +231,26 @@ def moments_of(loop: VirtualLoop) -> list[float]:
     return moments
 
 
+class Echoing(Readiness):
+    """A channel with a timer of its own, which makes it readable."""
+
+    def come_later(self, seconds: float) -> None:
+        self.loop.call_later(seconds, self.readable)
+
+
+@pytest.mark.virtual_clock
+async def test_a_timer_of_a_channels_own_is_a_reason_to_jump_whoever_waits_and_until_when() -> None:
+    channel = Echoing(asyncio.get_running_loop())
+    channel.come_later(3)
+    waiter = Waiter(deadline=10)
+    await channel.wait_readable(waiter)
+    assert channel.loop.time() == 3.0
+    channel.leave(waiter)
+    channel.come_later(2)
+    await asyncio.sleep(5)
+    assert channel.ripe
+
+
 @pytest.mark.virtual_clock
 async def test_a_timer_that_is_early_for_who_waits_now_is_no_reason_to_jump_either() -> None:
     near, far = netio.stream_pair()

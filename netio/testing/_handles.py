@@ -15,8 +15,12 @@ def acts_at(timer: asyncio.TimerHandle) -> float:
     until later, and then sets itself again, or not. To stop there would show a time at which
     nothing happens, and hide a deadlock.
     """
-    owner = getattr(timer._callback, "__self__", None)  # type: ignore[attr-defined]
-    return owner.nearest() if isinstance(owner, Readiness) else timer.when()
+    callback = timer._callback  # type: ignore[attr-defined]
+    owner = getattr(callback, "__self__", None)
+    # A channel may have timers of its own, too, which do something whoever waits.
+    if isinstance(owner, Readiness) and callback == owner._ring:
+        return owner.nearest()
+    return timer.when()
 
 
 def wakes_somebody(watcher: asyncio.Handle) -> bool:
