@@ -482,7 +482,7 @@ class LeavesItsBlockOpen(netio.Stream):
 class KeepsBytesAfterTheEnd(netio.Stream):
     """Shows, and gives, what was buffered also after it was closed."""
 
-    def _end(self) -> None:
+    def _end(self, *_: object) -> None:
         pass
 
 

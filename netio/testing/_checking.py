@@ -369,6 +369,7 @@ class Pair(Scene):
             raise TypeError(f"make_pair must give two netio.Streams, not {show(made)}")
         self.near, self.far = (other, one) if self._flipped else (one, other)
         for stream in (one, other):
+            self._opened.callback(stream._channel.abort)  # should that of the stream fail
             self._opened.callback(stream.abort)
         return self
 
