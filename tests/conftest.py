@@ -102,6 +102,13 @@ def new_eager_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--loop") != "stock":
+        own = [item for item in items if item.get_closest_marker("own_loop")]
+        config.hook.pytest_deselected(items=own)
+        items[:] = [item for item in items if item.get_closest_marker("own_loop") is None]
+
+
 def pytest_asyncio_loop_factories(config: pytest.Config) -> dict[str, LoopFactory]:
     variant = config.getoption("--loop")
     return {variant: loop_factory_of(variant)}

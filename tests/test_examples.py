@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.own_loop
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 LINES_MAX = 59

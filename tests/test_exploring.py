@@ -27,6 +27,8 @@ from netio.testing import (
 from netio.testing._schedules import letters, parse, placements, shorter
 from netio.testing.events import CANCEL, END, RESET, SCOPE, STANDARD, TIME, data
 
+pytestmark = pytest.mark.own_loop
+
 ANSWER = b"5\nhello"
 EVENTS = {**STANDARD, "h": data(b"5\n"), "b": data(b"hello")}
 

@@ -21,6 +21,8 @@ from scope_situations import SITUATIONS
 import netio
 from netio import _scopes
 
+pytestmark = pytest.mark.own_loop
+
 PROGRAMS = 12_000
 OCCURRENCES_MIN = 10  # of each situation; the rarest comes 40 times
 RUN_S = 60  # takes 4 to 6

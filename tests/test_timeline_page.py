@@ -14,6 +14,8 @@ from netio.testing._trace_page import page
 from netio.testing._trace_sheet import COLOURS, LEFT, RIGHT, WIDTH
 from netio.testing._trace_words import clean, length, safe, shortened, ticks, width_of
 
+pytestmark = pytest.mark.own_loop
+
 SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "br"}
 MANY = MAX_SHAPES * 3 // 2
