@@ -211,7 +211,7 @@ def run_alone(
     test: Coroutine[Any, Any, object],
 ) -> None:
     from netio.testing import check_leaks
-    from netio.testing._clock import run_on
+    from netio.testing._clock.loop import run_on
 
     async def checked() -> None:
         async with check_leaks(descriptors=False, warnings=False, generation=0):

@@ -10,7 +10,7 @@ from schedules import FAR, NEXT, WAITS, Play, events_of
 
 import netio
 from netio._stream import Stream
-from netio.testing._schedules import orders, placements
+from netio.testing._exploring.notation import orders, placements
 
 EVENTS = events_of(
     a="the first cut of the rest of the data comes",

@@ -10,7 +10,7 @@ from streams import a_pair, outcome_of
 
 import netio
 from netio.testing import Network, Timeline, TimelineEvent, faults, mark, record, run
-from netio.testing._spans import Story, story_of
+from netio.testing._timeline.spans import Story, story_of
 
 Main = Callable[[], Awaitable[object]]
 
@@ -140,6 +140,6 @@ async def a_tangle() -> None:
 
 
 if __name__ == "__main__":  # draws the picture in the documents
-    from netio.testing._trace_drawing import drawing_of
+    from netio.testing._timeline.drawing import drawing_of
 
     sys.stdout.write(drawing_of(story(a_fetch)).svg)

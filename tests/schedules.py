@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
 from netio.testing import CounterExample, Event, Exploration, Stage, explore_here
-from netio.testing._schedules import gaps
+from netio.testing._exploring.notation import gaps
 from netio.testing.events import CANCEL, SCOPE
 
 NEXT, FAR = gaps(1), gaps(2)  # what may stand between two events

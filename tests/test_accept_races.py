@@ -22,7 +22,7 @@ from schedules import (
 import netio
 from netio._network import SocketAcceptor
 from netio.testing import Stage
-from netio.testing._schedules import orders, placements
+from netio.testing._exploring.notation import orders, placements
 
 EVENTS = events_of(
     n="a connection comes",

@@ -8,7 +8,7 @@ import pytest
 from recordings import Main, a_fetch, a_tangle, made_up, recorded
 from trace_format import Event, checked_trace
 
-from netio.testing._chrome_trace import chrome_trace
+from netio.testing._timeline.chrome_trace import chrome_trace
 
 pytestmark = pytest.mark.own_loop
 

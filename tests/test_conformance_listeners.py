@@ -19,7 +19,7 @@ from netio.testing import (
     check_stream,
     listener_checks,
 )
-from netio.testing._connecting import MemoryAcceptor
+from netio.testing._network.connecting import MemoryAcceptor
 
 Handler = Callable[[netio.Stream], Any]
 

@@ -29,7 +29,7 @@ import netio
 from netio import _network
 from netio._limits import Operation
 from netio.testing import Stage
-from netio.testing._schedules import orders, placements
+from netio.testing._exploring.notation import orders, placements
 
 EVENTS = events_of(
     y="the connection is ready",

@@ -24,7 +24,7 @@ from netio.testing import (
     replay,
     run,
 )
-from netio.testing._schedules import letters, parse, placements, shorter
+from netio.testing._exploring.notation import letters, parse, placements, shorter
 from netio.testing.events import CANCEL, END, RESET, SCOPE, STANDARD, TIME, data
 
 pytestmark = pytest.mark.own_loop

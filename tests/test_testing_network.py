@@ -377,7 +377,7 @@ async def test_ports_that_nobody_chose_are_of_the_range_for_that_and_differ() ->
 async def test_ports_are_used_again_and_none_free_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("netio.testing._network._PORTS", 3)
+    monkeypatch.setattr("netio.testing._network.network._PORTS", 3)
     network = over()
     async with netio.serve_tcp(echo, "server", 7000, network=network):
         for _ in range(10):

@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 import pytest
 from recordings import Main, a_fetch, a_tangle, made_up, recorded, story
 
-from netio.testing._spans import Story
-from netio.testing._trace_drawing import MAX_SHAPES, MAX_TASKS, drawing_of
-from netio.testing._trace_page import page
-from netio.testing._trace_sheet import COLOURS, LEFT, RIGHT, WIDTH
-from netio.testing._trace_words import clean, length, safe, shortened, ticks, width_of
+from netio.testing._timeline.drawing import MAX_SHAPES, MAX_TASKS, drawing_of
+from netio.testing._timeline.page import page
+from netio.testing._timeline.sheet import COLOURS, LEFT, RIGHT, WIDTH
+from netio.testing._timeline.spans import Story
+from netio.testing._timeline.words import clean, length, safe, shortened, ticks, width_of
 
 pytestmark = pytest.mark.own_loop
 

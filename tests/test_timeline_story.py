@@ -6,8 +6,8 @@ from streams import outcome_of
 
 import netio
 from netio.testing import Network, faults
-from netio.testing._shares import pieces_of, tasks_within
-from netio.testing._spans import ScopeSpan, Story
+from netio.testing._timeline.shares import pieces_of, tasks_within
+from netio.testing._timeline.spans import ScopeSpan, Story
 
 pytestmark = pytest.mark.own_loop
 

@@ -18,7 +18,7 @@ import pytest
 from virtual import python_task_factory, virtual_loop
 
 import netio
-import netio.testing._clock
+import netio.testing._clock.loop
 from netio._limits import Operation
 from netio._readiness import Readiness, Waiter
 from netio._resolve import resolver_of
@@ -492,7 +492,7 @@ async def test_descriptors_that_are_ready_come_before_the_next_timer() -> None:
 def test_the_end_of_a_run_waits_for_the_threads_of_its_executor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(netio.testing._clock, "STRANGER_SECONDS", 0.001)
+    monkeypatch.setattr(netio.testing._clock.loop, "STRANGER_SECONDS", 0.001)
     ended: list[str] = []
 
     async def main() -> None:

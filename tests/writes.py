@@ -7,7 +7,7 @@ from typing import Any
 from schedules import FAR, NEXT, WAITS, Play, events_of
 
 import netio
-from netio.testing._schedules import orders, placements
+from netio.testing._exploring.notation import orders, placements
 
 EVENTS = events_of(
     p="the peer takes some",

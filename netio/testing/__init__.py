@@ -5,27 +5,33 @@ For whoever tests timeouts without sleeping, netio's own tests first.
 
 from netio._observing import mark
 from netio.testing import events, faults
-from netio.testing._checking import Check
-from netio.testing._clock import VirtualLoop, new_event_loop, run
-from netio.testing._conformance import (
+from netio.testing._clock.loop import VirtualLoop, new_event_loop, run
+from netio.testing._clock.waiting import Deadlock, TooManySteps
+from netio.testing._conformance.checking import Check
+from netio.testing._conformance.conformance import (
     accepted_pairs,
     check_listener,
     check_stream,
     listener_checks,
     stream_checks,
 )
-from netio.testing._exploring import CounterExample, Exploration, explore, explore_here, replay
+from netio.testing._conformance.report import CheckResult, ConformanceReport, NotConforming, Verdict
+from netio.testing._exploring.explorer import (
+    CounterExample,
+    Exploration,
+    explore,
+    explore_here,
+    replay,
+)
+from netio.testing._exploring.peer import Peer
+from netio.testing._exploring.stage import Event, Outcome, Stage
 from netio.testing._leaks import LeakCheck, Leaked, check_leaks
-from netio.testing._network import Host, Link, Network
-from netio.testing._peer import Peer
-from netio.testing._placement import Placement
-from netio.testing._proxy import Proxy
-from netio.testing._report import CheckResult, ConformanceReport, NotConforming, Verdict
-from netio.testing._stage import Event, Outcome, Stage
-from netio.testing._timeline import Timeline, record
-from netio.testing._timeline_event import TimelineEvent
-from netio.testing._waiting import Deadlock, TooManySteps
-from netio.testing._wire import WireEvent
+from netio.testing._network.network import Host, Link, Network
+from netio.testing._network.placement import Placement
+from netio.testing._network.proxy import Proxy
+from netio.testing._network.wire import WireEvent
+from netio.testing._timeline.event import TimelineEvent
+from netio.testing._timeline.timeline import Timeline, record
 from netio.testing.faults import assert_fired
 
 __all__ = [

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from netio.testing._stage import Event
+from netio.testing._exploring.stage import Event
 
 __all__ = ["CANCEL", "END", "RESET", "SCOPE", "STANDARD", "TIME", "Event", "data"]
 

@@ -1,0 +1,1 @@
+"""What every stream promises, as checks."""

@@ -1,0 +1,1 @@
+"""Exploration of every order of events."""

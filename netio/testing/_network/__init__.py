@@ -1,0 +1,1 @@
+"""The network in memory, its faults, and the proxy that has the same."""

@@ -1,0 +1,1 @@
+"""Timelines: recording a run, and drawing it."""
