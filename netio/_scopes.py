@@ -481,6 +481,8 @@ def _is_about_to_be_cancelled(task: asyncio.Task[object]) -> bool:
 
 def _is_destroyed(task: asyncio.Task[object]) -> bool:
     """Whether the coroutine of `task` is being closed: it runs, and the task does not."""
+    if task.done():  # and so without a coroutine; Python 3.12.1 crashes when asked for that
+        return False
     running = getattr(task.get_coro(), "cr_running", False)
     return running and current_task(task.get_loop()) is not task
 

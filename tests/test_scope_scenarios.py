@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from virtual import run_with, virtual_loop
+from virtual import TASK_FACTORIES, run_with, virtual_loop
 
 import netio
 from netio.testing import run
@@ -521,8 +521,12 @@ async def test_b29_leaving_a_scope_around_an_open_generator_asks_about_a_yield()
     assert virtual_loop().timers() == []
 
 
+@pytest.mark.parametrize("tasks", TASK_FACTORIES)
 @pytest.mark.virtual_clock
-async def test_b29_a_generator_that_another_task_closes_says_so_and_leaves_no_timer() -> None:
+async def test_b29_a_generator_that_another_task_closes_says_so_and_leaves_no_timer(
+    tasks: str,
+) -> None:
+    virtual_loop().set_task_factory(TASK_FACTORIES[tasks])
     numbers: AsyncIterator[int] = two_numbers()
 
     async def take_one() -> int:
