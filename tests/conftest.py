@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import io
 import os
 import random
@@ -107,6 +108,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         own = [item for item in items if item.get_closest_marker("own_loop")]
         config.hook.pytest_deselected(items=own)
         items[:] = [item for item in items if item.get_closest_marker("own_loop") is None]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # What was imported stays: let no search for garbage, of which tests make many, go through it.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config) -> dict[str, LoopFactory]:
