@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import pytest_timeout
 from hypothesis import settings
+from real_time import counted
 
 HERE = Path(__file__).parent
 LOOP_VARIANTS = ("stock", "debug", "eager", "uvloop")
@@ -133,6 +134,41 @@ def loop_factory(loop_variant: str) -> LoopFactory:
     return loop_factory_of(loop_variant)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> None:
+    """`any_clock` is the virtual one where the loop has one; the other loops keep their own."""
+    marks = getattr(obj, "pytestmark", [])
+    if stock(collector.config) and any(mark.name == "any_clock" for mark in marks):
+        pytest.mark.virtual_clock(obj)  # before pytest asks for the loop
+
+
+def stock(config: pytest.Config) -> bool:
+    return config.getoption("--loop") == "stock"
+
+
+# Real time. -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def waits_for_a_reason(item: pytest.Item) -> Iterator[None]:
+    """A test that waits in real time says why; not on loops on which `any_clock` is real."""
+    marker = item.get_closest_marker("real_time")
+    if marker is not None and not (marker.args and isinstance(marker.args[0], str)):
+        pytest.fail("a test that waits says why: @pytest.mark.real_time('the reason')")
+    other_programs = item.get_closest_marker("foreign") is not None
+    if marker is not None or other_programs or not stock(item.config):
+        yield
+        return
+    with counted() as waits:
+        yield
+    if waits.seconds:
+        pytest.fail(
+            f"waited {waits.seconds:.4f} s of real time. Either nothing of the kernel's is tested: "
+            "@pytest.mark.virtual_clock, or any_clock; or say why: @pytest.mark.real_time('...')",
+            pytrace=False,
+        )
+
+
 # Hanging. -------------------------------------------------------------------------------------
 
 
@@ -193,7 +229,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Phase:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Phase:
-    with hung_is_failed():
+    with hung_is_failed(), waits_for_a_reason(item):
         return (yield)
 
 

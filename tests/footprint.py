@@ -4,6 +4,8 @@ import asyncio
 import os
 from typing import NamedTuple
 
+from real_time import until
+
 
 class Footprint(NamedTuple):
     descriptors: frozenset[int]
@@ -38,10 +40,5 @@ def descriptors() -> list[int]:
 
 async def settled(before: Footprint, *, seconds: float = 2.0) -> Footprint:
     """The footprint, once it is as `before`, or after `seconds` if that never happens."""
-    loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + seconds
-    now = footprint()
-    while now != before and loop.time() < give_up_at:
-        await asyncio.sleep(0.001)
-        now = footprint()
-    return now
+    await until(lambda: footprint() == before, seconds=seconds)
+    return footprint()

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from raw_sockets import reset
+from real_time import block_until
 from streams import outcome_of, tcp_sockets
 
 import netio
@@ -51,8 +53,7 @@ async def test_another_thread_is_refused_also_while_the_loop_is_in_a_step(
 
     thread = threading.Thread(target=run)
     thread.start()
-    while thread.is_alive():  # this task never leaves its step
-        time.sleep(0.001)
+    assert block_until(lambda: not thread.is_alive())  # this task never leaves its step
     thread.join()
     assert isinstance(found[0], RuntimeError)  # law 3
     assert "another event loop" in str(found[0])
@@ -91,6 +92,7 @@ def test_a_stream_can_be_ended_after_its_loop_was_closed(loop_factory: Any, end:
 # Contexts. ------------------------------------------------------------------------------------
 
 
+@pytest.mark.virtual_clock
 async def test_tasks_that_share_a_context_do_not_disturb_each_others_scopes() -> None:
     context = contextvars.copy_context()
 
@@ -98,15 +100,16 @@ async def test_tasks_that_share_a_context_do_not_disturb_each_others_scopes() ->
         await asyncio.sleep(before)
         try:
             async with netio.timeout(limit):
-                await asyncio.sleep(0.03)
+                await asyncio.sleep(3)
         except netio.DeadlineExceeded:
             return "expired"
         return "done"
 
     loop = asyncio.get_running_loop()
-    works = [work(0, 5), work(0.01, 5), work(0.015, 0.005)]
+    works = [work(0, 500), work(1, 500), work(1.5, 0.5)]
     tasks = [loop.create_task(one, context=context) for one in works]
     assert await asyncio.gather(*tasks) == ["done", "done", "expired"]
+    assert loop.time() == 4.0
     assert context.run(netio.remaining) == float("inf")
 
 
@@ -163,9 +166,9 @@ async def test_a_failed_connect_leaves_no_cycle(no_gc: None, host: str) -> None:
 
 
 async def test_a_failure_that_is_kept_has_no_context_of_the_caller() -> None:
-    near, far = (netio.open_stream(sock) for sock in tcp_sockets())
-    far.abort()
-    await asyncio.sleep(0.01)
+    ours, theirs = tcp_sockets()
+    near = netio.open_stream(ours)
+    reset(theirs, ours)
     try:
         raise ZeroDivisionError
     except ZeroDivisionError:
@@ -177,6 +180,7 @@ async def test_a_failure_that_is_kept_has_no_context_of_the_caller() -> None:
     await near.aclose()
 
 
+@pytest.mark.any_clock
 async def test_a_scope_that_cuts_a_connect_says_so() -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=0)
     port = listener.getsockname()[1]
@@ -185,7 +189,7 @@ async def test_a_scope_that_cuts_a_connect_says_so() -> None:
         sock.setblocking(False)
         sock.connect_ex(("127.0.0.1", port))
     with pytest.raises(netio.DeadlineExceeded, match=r"during connect_tcp, peer 127.0.0.1:") as e:
-        async with netio.timeout(0.05):
+        async with netio.timeout(0.01):
             await netio.connect_tcp("127.0.0.1", port)
     assert (e.value.operation, e.value.peer) == ("connect_tcp", ("127.0.0.1", port))
     for sock in (*fill, listener):
@@ -193,6 +197,7 @@ async def test_a_scope_that_cuts_a_connect_says_so() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="out-of-band data on Unix sockets")
+@pytest.mark.real_time("the CPU time that a wait takes is measured")
 async def test_out_of_band_data_does_not_make_readuntil_spin() -> None:
     near, far = socket.socketpair()
     near.setblocking(False)
@@ -202,8 +207,8 @@ async def test_out_of_band_data_does_not_make_readuntil_spin() -> None:
         except OSError:
             pytest.skip("no out-of-band data on Unix sockets here")
         before = time.process_time()
-        await outcome_of(netio.readuntil(near, b"\n", timeout=0.3))
-        assert time.process_time() - before < 0.15
+        await outcome_of(netio.readuntil(near, b"\n", timeout=0.1))
+        assert time.process_time() - before < 0.05
 
 
 async def test_a_handler_that_ends_the_program_does_so_from_a_group() -> None:

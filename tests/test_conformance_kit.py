@@ -177,12 +177,14 @@ class StallsOnce(netio.Stream):
         return await super().read_exactly(n, **options)
 
 
+@pytest.mark.real_time("the loop is blocked, and comes late")
 async def test_what_is_broken_while_the_loop_comes_late_is_looked_at_again() -> None:
     StallsOnce.stalled = False
     report = await check_stream(pair_of(stream=StallsOnce), only=MOVED_LATER, both_ways=False)
     assert report.kept
 
 
+@pytest.mark.real_time("only on a real clock is something looked at again")
 async def test_what_is_broken_by_itself_is_not_looked_at_again() -> None:
     pairs = 0
 
@@ -244,6 +246,7 @@ async def test_a_check_that_hangs_is_ended_and_the_others_are_made(
     await asyncio.sleep(2)  # it hears now
 
 
+@pytest.mark.real_time("the limit of a check is one of real time")
 async def test_a_check_that_hangs_is_ended_in_real_time() -> None:
     report = await report_of(pair_of(stream=Hangs), only=ONE, check_timeout=0.02)
     assert report.broken[0].seen == "hangs: it did not end in 0.02 s"

@@ -37,6 +37,7 @@ def on(network: Network | None) -> tuple[Any, Any]:
     return serve, connect
 
 
+@pytest.mark.real_time("it is the kernel that is checked")
 async def test_the_loopback_interface_conforms() -> None:
     report = await check_listener(*on(None))
     assert len(report.kept) == len(listener_checks())

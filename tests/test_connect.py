@@ -81,6 +81,7 @@ async def test_it_can_be_awaited_and_closed_by_hand(port: int) -> None:
     await stream.aclose()
 
 
+@pytest.mark.any_clock
 async def test_the_settings_reach_the_stream(port: int) -> None:
     timeouts = netio.Timeouts(read=0.01)
     async with netio.connect_tcp("127.0.0.1", port, timeouts=timeouts, limit=5) as stream:

@@ -85,6 +85,7 @@ async def closed_by(cut: Callable[["asyncio.Task[netio.Stream]"], object], openi
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "name.example", "twice.example"])
+@pytest.mark.real_time("the thread of the lookup needs a moment")
 async def test_a_cancel_at_any_tick_leaves_nothing_behind(
     lookups: dict[str, list[str]],
     unready: list[DescriptorReadiness],
@@ -99,7 +100,7 @@ async def test_a_cancel_at_any_tick_leaves_nothing_behind(
         task = asyncio.create_task(netio.connect_tcp(host, port))
         for _ in range(after):
             await asyncio.sleep(0)
-            time.sleep(0.00005)  # the thread of the lookup needs a moment
+            time.sleep(0.00005)
         task.cancel()
         outcome = await outcome_of(task)
         if isinstance(outcome, netio.Stream):
@@ -112,6 +113,7 @@ async def test_a_cancel_at_any_tick_leaves_nothing_behind(
     assert await settled(before) == before
 
 
+@pytest.mark.any_clock
 async def test_a_black_hole_is_cut_by_the_deadline_over_all(black_hole: tuple[str, int]) -> None:
     before = footprint()
     started = time.monotonic()
@@ -125,6 +127,7 @@ async def test_a_black_hole_is_cut_by_the_deadline_over_all(black_hole: tuple[st
     assert footprint() == before
 
 
+@pytest.mark.any_clock
 async def test_a_black_hole_is_left_for_the_next_address_by_the_limit_of_an_attempt(
     black_hole: tuple[str, int], lookups: dict[str, list[str]]
 ) -> None:
@@ -159,6 +162,7 @@ async def test_a_group_that_fails_cancels_the_connect_and_leaves_nothing_behind(
     assert footprint() == before
 
 
+@pytest.mark.any_clock
 async def test_the_standard_timeout_cuts_it_and_leaves_nothing_behind(
     black_hole: tuple[str, int],
 ) -> None:

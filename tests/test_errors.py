@@ -135,6 +135,7 @@ def test_a_scope_is_its_name_once_pickled() -> None:
         assert (again.limit, again.scope, again.scope_name) == ("scope", name, name)
 
 
+@pytest.mark.any_clock
 async def test_errors_as_they_are_raised_survive_pickling() -> None:
     near, far = netio.stream_pair()
     found: list[BaseException] = []

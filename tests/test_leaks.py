@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from virtual import virtual_loop
+from virtual import on_virtual_clock, virtual_loop
 
 import netio
 from netio.testing import Leaked, check_leaks, run
@@ -36,6 +36,7 @@ def expect_leaks(*expected: str) -> Iterator[None]:
 
 
 @linux_or_macos
+@pytest.mark.real_time("on a real clock, what may go by itself is given a quarter of a second")
 async def test_a_descriptor_that_is_left_open_is_found_and_named() -> None:
     with pytest.raises(Leaked) as caught:
         async with check_leaks():
@@ -54,6 +55,7 @@ def test_a_descriptor_that_is_left_open_is_found_without_a_loop() -> None:
         one.close()
 
 
+@pytest.mark.any_clock
 async def test_a_task_that_is_left_is_found_with_what_it_waits_for() -> None:
     async def wait() -> None:
         await asyncio.Event().wait()
@@ -65,10 +67,12 @@ async def test_a_task_that_is_left_is_found_with_what_it_waits_for() -> None:
     await asyncio.wait([task])
 
 
+@pytest.mark.any_clock
 async def test_a_timer_that_is_left_is_found(loop_variant: str) -> None:
     if loop_variant == "uvloop":
         pytest.skip("uvloop does not tell of its timers")
-    with expect_leaks("the timer <TimerHandle when="):
+    handle = "_Timer" if on_virtual_clock() else "TimerHandle"
+    with expect_leaks(f"the timer <{handle} when="):
         async with check_leaks():
             timer = asyncio.get_running_loop().call_later(100, print)
     timer.cancel()
@@ -150,11 +154,12 @@ async def test_what_ends_within_a_few_turns_is_waited_for() -> None:
     assert task.done()
 
 
+@pytest.mark.real_time("a thread takes the moment")
 async def test_what_ends_in_a_moment_is_waited_for(loop_variant: str) -> None:
     async with check_leaks():
         near, far = socket.socketpair()
         near.close()
-        threading.Timer(0.02, far.close).start()
+        threading.Timer(0.005, far.close).start()
 
 
 @pytest.mark.virtual_clock

@@ -146,6 +146,7 @@ def past_the_limit() -> None:
 
 
 @pytest.mark.parametrize("limit", ["t", "s"])
+@pytest.mark.real_time("the loop is blocked until its own timer is due")
 async def test_a_busy_loop_gives_the_answers_of_the_table_whichever_it_handles_first(
     limit: str, loop_variant: str
 ) -> None:

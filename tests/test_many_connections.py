@@ -54,6 +54,7 @@ class Client:
             await stream.read_all(limit=1000, timeout=0.01)
 
 
+@pytest.mark.real_time("they are killed at any moment of real work")
 async def test_two_thousand_connections_killed_at_random_leave_nothing_behind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

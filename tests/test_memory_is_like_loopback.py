@@ -22,6 +22,7 @@ from netio._network import SystemNetwork
 from netio.testing import Network, run
 
 MOMENT_S = 0.002  # for loopback to deliver; virtual in memory
+LOOPBACK = "loopback needs a moment to deliver, and nothing tells when it has"
 
 Ends = tuple[netio.Stream, netio.Stream]  # a client's and a server's
 Scenario = Callable[[netio.Stream, netio.Stream], Awaitable[list[Any]]]
@@ -132,6 +133,7 @@ async def playing(script: str, network: Network | None) -> list[Any]:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.real_time(LOOPBACK)
 async def test_ends_resets_and_half_closes_look_the_same(script: str) -> None:
     on_loopback = await playing(script, None)
     in_memory = await asyncio.to_thread(run, playing(script, Network()))
@@ -139,6 +141,7 @@ async def test_ends_resets_and_half_closes_look_the_same(script: str) -> None:
     assert len(on_loopback) > 1 or "c c" in script
 
 
+@pytest.mark.real_time(LOOPBACK)
 async def test_whatever_two_ends_do_to_each_other_looks_the_same() -> None:
     """Three steps of either end in every order, and what both ends see then."""
     steps = "wWeEaACc"
@@ -234,6 +237,7 @@ EVENTS = ("close", "abort", "data, end", "data, abort", "data", "own close", "ow
 
 
 @pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.real_time(LOOPBACK)
 async def test_a_read_that_waits_ends_the_same(event: str) -> None:
     async def played(network: Network | None) -> list[Any]:
         async with connected(network) as (near, far):
@@ -248,8 +252,9 @@ async def test_a_read_that_waits_ends_the_same(event: str) -> None:
 
 async def full(near: netio.Stream, far: netio.Stream, event: str) -> list[Any]:
     """A large write that has filled the buffers, and what becomes of it."""
-    writing = asyncio.create_task(outcome_of(near.write(bytes(1 << 25), timeout=0.2)))
-    await asyncio.sleep(0.05)
+    limit = 0.05 if event == "nothing" else 5
+    writing = asyncio.create_task(outcome_of(near.write(bytes(1 << 25), timeout=limit)))
+    await asyncio.sleep(0.02)
     assert not writing.done()
     received = 0
     match event:
@@ -278,6 +283,7 @@ async def full(near: netio.Stream, far: netio.Stream, event: str) -> list[Any]:
 @pytest.mark.parametrize(
     "event", ["nothing", "abort", "close", "read all", "own abort", "own close"]
 )
+@pytest.mark.real_time(LOOPBACK)
 async def test_a_write_into_full_buffers_ends_the_same(event: str) -> None:
     async def played(network: Network | None) -> list[Any]:
         async with connected(network) as (near, far):
@@ -349,7 +355,7 @@ async def full_backlog(network: Network | None) -> list[Any]:
     where = network or SystemNetwork()
     [acceptor] = await where.listen("127.0.0.1", 0, lookup, backlog=2)
     port = acceptor.address[1]  # type: ignore
-    limits = netio.Timeouts(attempt=0.05)
+    limits = netio.Timeouts(attempt=0.02)
     said: list[Any] = []
     streams = []
     for _ in range(4):
@@ -372,6 +378,7 @@ async def full_backlog(network: Network | None) -> list[Any]:
 @pytest.mark.parametrize(
     "scenario", [refused, address_in_use, addresses, unknown_name, full_backlog]
 )
+@pytest.mark.real_time(LOOPBACK)
 async def test_connecting_and_listening_say_the_same(
     scenario: Callable[[Network | None], Awaitable[list[Any]]],
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from streams import PATIENCE_S, a_pair, fill, outcome_of, ticks
+from virtual import virtual_loop
 
 import netio
 from netio._observing import mark, observed
@@ -183,12 +184,14 @@ async def test_a_hit_on_the_buffer_is_not_told() -> None:
         assert await told(near.write(b"x")) == []
 
 
+@pytest.mark.virtual_clock
 async def test_waits_of_one_stream_are_told_to_be_of_one_channel() -> None:
     async with a_pair("memory") as (near, far), a_pair("memory") as (other, _):
         with netio.observe(Notes()) as notes:
-            reads = [s.read_exactly(1, timeout=0.01) for s in (near, far, near, other)]
+            reads = [s.read_exactly(1, timeout=1) for s in (near, far, near, other)]
             for read in reads:
                 await outcome_of(read)
+    assert virtual_loop().time() == 4.0
     channels = [wait.channel for wait in notes.waits]
     assert channels[0] is channels[2]
     assert len(set(map(id, channels))) == 3
@@ -441,6 +444,7 @@ async def test_an_observer_that_raises_harms_nobody_and_is_logged_once(
     assert "scope_entered of observer" in record.getMessage()
 
 
+@pytest.mark.virtual_clock
 async def test_an_observer_that_raises_a_cancellation_cancels_nothing() -> None:
     class Cancels(netio.Observer):
         def wait_began(self, wait: netio.Wait) -> None:
@@ -448,7 +452,7 @@ async def test_an_observer_that_raises_a_cancellation_cancels_nothing() -> None:
 
     async with a_pair("memory") as (near, _):
         with netio.observe(Cancels()):
-            result = await outcome_of(near.read_exactly(2, timeout=0.01))
+            result = await outcome_of(near.read_exactly(2, timeout=1))
     assert isinstance(result, netio.DeadlineExceeded)
 
 

@@ -391,6 +391,7 @@ def test_the_end():
 FOUND = {"passed": 11, "failed": 2, "errors": 6}
 
 
+@pytest.mark.real_time("the tests of the run within wait, as those of its users")
 def test_a_test_can_ask_to_be_checked(run: Run) -> None:
     result = run(LEAKING.format(check="netio_leak_check"))
     assert outcomes(result) == FOUND
@@ -401,6 +402,7 @@ def test_a_test_can_ask_to_be_checked(run: Run) -> None:
 
 
 @pytest.mark.parametrize("how", ["option", "ini"])
+@pytest.mark.real_time("the tests of the run within wait, as those of its users")
 def test_a_whole_suite_can_be_checked(run: Run, pytester: pytest.Pytester, how: str) -> None:
     arguments = ["--netio-leak-check"] if how == "option" else ["-o", "netio_leak_check=true"]
     assert outcomes(run(LEAKING.format(check=""), *arguments)) == FOUND
@@ -431,6 +433,7 @@ def test_a_test_that_no_other_plugin_runs_is_checked(run: Run) -> None:
     result.stdout.fnmatch_lines(["*the task 'left' waits: sleep*"])
 
 
+@pytest.mark.real_time("the tests of the run within wait, as those of its users")
 def test_what_the_fixtures_of_a_test_leave_is_found(run: Run) -> None:
     text = """
     held = []
@@ -611,6 +614,7 @@ async def test_without_netio():
 """
 
 
+@pytest.mark.real_time("the tests of the run within wait, as those of its users")
 def test_the_timeline_of_each_test_that_fails_is_written(run: Run, pytester: Any) -> None:
     result = run(TIMED, "--netio-timeline=here/timelines")
     assert outcomes(result) == {"failed": 5, "passed": 2, "errors": 1}
@@ -635,6 +639,7 @@ def test_the_timeline_of_each_test_that_fails_is_written(run: Run, pytester: Any
     result.stdout.fnmatch_lines(["*- netio timeline -*", "*timelines*that_is_no_coroutine.html"])
 
 
+@pytest.mark.real_time("the tests of the run within wait, as those of its users")
 def test_no_timeline_is_written_when_none_is_asked_for(run: Run, pytester: Any) -> None:
     result = run(TIMED)
     assert outcomes(result) == {"failed": 5, "passed": 2, "errors": 1}

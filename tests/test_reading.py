@@ -617,6 +617,7 @@ async def test_a_cancel_while_a_run_of_hits_yields_loses_nothing(pair: Pair) -> 
     assert bytes(taken) + await read_rest(near) == bytes(range(250)) * 4 + b"end"
 
 
+@pytest.mark.any_clock
 async def test_a_read_after_one_that_was_cut_continues_where_it_was(pair: Pair) -> None:
     near, far = pair
     await far.write(b"abc")

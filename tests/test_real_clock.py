@@ -16,6 +16,7 @@ STREAMS = 100
 WAITS_EACH = 10
 
 
+@pytest.mark.real_time("the real clock is measured")
 async def test_of_a_thousand_waits_none_is_early_and_how_late_they_are_is_told(
     loop_variant: str,
 ) -> None:

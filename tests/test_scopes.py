@@ -718,28 +718,31 @@ async def test_overrun_is_the_time_from_firing_to_leaving() -> None:
 # On the loop that --loop names, whose clock and descriptors are real. ---------------------------
 
 
+@pytest.mark.real_time("the real clock is measured")
 async def test_a_scope_expires_on_a_real_clock_and_never_early() -> None:
     loop = asyncio.get_running_loop()
     with pytest.raises(netio.DeadlineExceeded):
-        async with netio.timeout_at(loop.time() + 0.02) as scope:
+        async with netio.timeout_at(loop.time() + 0.005) as scope:
             await forever()
     assert loop.time() >= scope.when()
 
 
+@pytest.mark.real_time("the loop is blocked until its own timer is due")
 async def test_an_outside_cancel_beats_an_expiry_that_a_blocked_loop_meets_with_it() -> None:
     async def child(scope: netio.Scope) -> None:
         async with scope:
             await forever()
 
-    scope = netio.timeout(0.01)
+    scope = netio.timeout(0.002)
     task = asyncio.create_task(child(scope))
     await asyncio.sleep(0)
     task.cancel()
-    time.sleep(0.02)  # the timer is due as well, and has not run yet
+    time.sleep(0.004)  # the timer is due as well, and has not run yet
     await asyncio.wait([task])
     assert (task.cancelled(), scope.caught) == (True, False)
 
 
+@pytest.mark.real_time("the loop is blocked until its own timer is due")
 async def test_bytes_that_came_while_the_loop_was_blocked_are_returned_or_still_readable() -> None:
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
@@ -749,9 +752,9 @@ async def test_bytes_that_came_while_the_loop_was_blocked_are_returned_or_still_
 
         def stall() -> None:
             theirs.send(b"data")
-            time.sleep(0.02)
+            time.sleep(0.004)
 
-        async with netio.move_on_after(0.01):
+        async with netio.move_on_after(0.002):
             loop.call_soon(stall)
             got = await loop.sock_recv(ours, 100)
         assert (got or ours.recv(100)) == b"data"

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from footprint import footprint, settled
 from raw_sockets import HAS_IPV6
+from real_time import until
 from streams import outcome_of, tcp_sockets, ticks
 from virtual import virtual_loop
 
@@ -50,14 +51,6 @@ async def still_serves(server: netio.Server) -> bool:
         return await stream.read_exactly(4, timeout=5) == b"ping"
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it did not happen")
-
-
 # Serving. ----------------------------------------------------------------------------------------
 
 
@@ -74,7 +67,7 @@ async def test_each_connection_has_its_own_task() -> None:
             assert len(server.connections) == 20
             assert server.statistics() == netio.ServerStatistics(accepted=20, active=20, failed=0)
             assert {s.peer for s in server.connections} == {s.local for s in streams}
-        await until(lambda: not server.connections)
+        assert await until(lambda: not server.connections)
     assert server.statistics() == netio.ServerStatistics(accepted=20, active=0, failed=0)
 
 
@@ -97,7 +90,7 @@ async def test_the_settings_reach_the_streams() -> None:
     async with serving(look, timeouts=timeouts, limit=5) as server:
         async with netio.connect_tcp("127.0.0.1", port_of(server)) as stream:
             await stream.write(b"too long\n")
-            await until(lambda: bool(seen))
+            assert await until(lambda: bool(seen))
     assert seen == [(7, netio.LimitExceeded)]
 
 
@@ -116,7 +109,7 @@ async def test_a_handler_may_give_its_socket_away() -> None:
 
     async with serving(give) as server:
         async with netio.connect_tcp("127.0.0.1", port_of(server)) as stream:
-            await until(lambda: bool(given) and not server.connections)
+            assert await until(lambda: bool(given) and not server.connections)
             with given[0] as sock:
                 sock.send(b"alive")
                 assert await stream.read_exactly(5) == b"alive"
@@ -147,7 +140,7 @@ async def test_no_handler_runs_before_the_caller_has_the_server() -> None:
         with socket.create_connection(sock.getsockname()):
             async with netio.serve_tcp(handler, sock=sock) as server:
                 servers.append(server)
-                await until(lambda: bool(seen))
+                assert await until(lambda: bool(seen))
     assert seen == [1]
 
 
@@ -159,7 +152,7 @@ async def test_the_accepted_sockets_send_small_messages_at_once() -> None:
 
     async with serving(look) as server:
         async with netio.connect_tcp("127.0.0.1", port_of(server)):
-            await until(lambda: bool(seen))
+            assert await until(lambda: bool(seen))
     assert seen[0]
 
 
@@ -356,7 +349,7 @@ async def test_an_error_of_a_handler_ends_its_connection_only(caplog: Log) -> No
                 peer = f"127.0.0.1:{bad.local[1]}"  # type: ignore[index]
             await good.write(b"fine\n")
             assert await good.read_line() == b"fine\n"
-        await until(lambda: not server.connections)
+        assert await until(lambda: not server.connections)
         assert server.statistics().failed == 1
     [record] = caplog.records
     assert (record.name, record.levelno) == ("netio", logging.ERROR)
@@ -365,6 +358,7 @@ async def test_an_error_of_a_handler_ends_its_connection_only(caplog: Log) -> No
 
 
 @pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.any_clock
 async def test_what_the_peer_caused_is_one_line_without_a_traceback(
     caplog: Log, grouped: bool
 ) -> None:
@@ -379,10 +373,10 @@ async def test_what_the_peer_caused_is_one_line_without_a_traceback(
         reset = await netio.connect_tcp("127.0.0.1", port_of(server))
         truncated = await netio.connect_tcp("127.0.0.1", port_of(server))
         silent = await netio.connect_tcp("127.0.0.1", port_of(server))
-        await until(lambda: len(server.connections) == 3)
+        assert await until(lambda: len(server.connections) == 3)
         reset.abort()
         await truncated.aclose()
-        await until(lambda: not server.connections)
+        assert await until(lambda: not server.connections)
         await silent.aclose()
     assert len(caplog.records) == 3
     for record in caplog.records:
@@ -422,15 +416,15 @@ async def test_a_stream_of_another_handler_that_has_ended_gives_no_traceback(cap
         if len(streams) == 1:
             await stream.read_some()
             return
-        await until(lambda: streams[0].closed)
+        assert await until(lambda: streams[0].closed)
         await streams[0].write(b"hello")
 
     caplog.set_level(logging.INFO, "netio")
     async with serving(handler) as server:
         first = await netio.connect_tcp("127.0.0.1", server.port)
-        await until(lambda: len(streams) == 1)
+        assert await until(lambda: len(streams) == 1)
         async with netio.connect_tcp("127.0.0.1", server.port) as second:
-            await until(lambda: len(streams) == 2)
+            assert await until(lambda: len(streams) == 2)
             await first.aclose()
             assert await second.read_some() == b""
     [record] = caplog.records
@@ -470,7 +464,7 @@ async def test_on_error_is_given_the_stream_and_the_error(caplog: Log) -> None:
     async with serving(handler, on_error=lambda *args: seen.append(args)) as server:  # type: ignore
         async with netio.connect_tcp("127.0.0.1", port_of(server)) as stream:
             local = stream.local
-        await until(lambda: bool(seen))
+        assert await until(lambda: bool(seen))
     [(failed, error)] = seen
     assert isinstance(failed, netio.Stream)
     assert failed.peer == local
@@ -486,7 +480,7 @@ async def test_an_on_error_that_fails_is_logged_and_the_server_goes_on(caplog: L
 
     async with serving(handler, on_error=on_error) as server:
         await (await netio.connect_tcp("127.0.0.1", port_of(server))).aclose()
-        await until(lambda: server.statistics().failed == 1)
+        assert await until(lambda: server.statistics().failed == 1)
         assert await still_serves(server)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert "on_error failed" in caplog.text
@@ -611,6 +605,7 @@ async def test_a_server_that_rests_is_closed_at_once() -> None:
     assert virtual_loop().timers() == []
 
 
+@pytest.mark.any_clock
 async def test_a_task_that_cannot_be_made_costs_one_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: Log
 ) -> None:
@@ -662,8 +657,9 @@ async def test_an_acceptor_passes_over_what_would_block() -> None:
 OUT_OF_DESCRIPTORS = textwrap.dedent(
     """
     import asyncio, logging, resource, socket, sys, time
-    import netio
+    import netio, netio._server
 
+    netio._server.ACCEPT_PAUSE_SECONDS = 0.3
     lines = []
 
     class Keep(logging.Handler):
@@ -687,11 +683,11 @@ OUT_OF_DESCRIPTORS = textwrap.dedent(
             resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, hard))
             for client in clients:
                 client.connect_ex(address)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
             accepted = server.statistics().accepted
             assert accepted <= 10, accepted
             cpu = time.process_time()
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.3)
             cpu = time.process_time() - cpu
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             before = time.monotonic()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from footprint import footprint, settled
+from real_time import until
 from streams import outcome_of, ticks
 from virtual import TASK_FACTORIES, run_with, virtual_loop
 
@@ -470,7 +471,7 @@ async def test_nothing_is_left_of_a_server_that_was_closed() -> None:
             for _ in range(10):
                 client = netio.connect_tcp("127.0.0.1", server.addresses[0][1])
                 await opened.enter_async_context(client)
-            await asyncio.sleep(0.01)
+            assert await until(lambda: server.statistics().accepted == 10)
         assert server.connections == ()
         assert server.statistics().accepted == 10
     assert await settled(before) == before

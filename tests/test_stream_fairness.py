@@ -115,6 +115,7 @@ FAILING: dict[str, Call] = {
 
 
 @pytest.mark.parametrize("name", FAILING)
+@pytest.mark.any_clock
 async def test_an_endless_run_of_failures_leaves_turns_for_others(kind: str, name: str) -> None:
     async with a_pair(kind, small=True) as (near, far):
         hand = Hand(near, far)
@@ -215,6 +216,7 @@ async def test_a_peer_that_takes_everything_does_not_outrun_the_limit_of_a_write
     ("method", "size"),
     [("read_exactly", 256 << 20), ("read_into", 256 << 20), ("read_into", 1 << 30)],
 )
+@pytest.mark.real_time("who ticks meanwhile is measured; a thread sends")
 async def test_a_single_read_of_a_gigabyte_does_not_starve_a_ticker(
     method: str, size: int, loop_variant: str
 ) -> None:
@@ -245,6 +247,7 @@ async def test_a_single_read_of_a_gigabyte_does_not_starve_a_ticker(
     other.close()
 
 
+@pytest.mark.real_time("a thread sends while the limit comes nearer")
 async def test_a_long_read_obeys_its_own_limit_while_bytes_pour_in() -> None:
     one, other = socket.socketpair()
     stream = netio.open_stream(one)
@@ -318,6 +321,7 @@ async def test_a_drip_wakes_the_reader_once(name: str) -> None:
 # Memory. --------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_clock
 async def test_a_size_that_a_peer_promised_allocates_nothing_beforehand(kind: str) -> None:
     async with a_pair(kind) as (near, far):
         tracemalloc.start()
@@ -344,6 +348,7 @@ async def test_a_peer_that_never_reads_makes_nothing_grow(kind: str) -> None:
         assert peak < 1 << 20  # law 31
 
 
+@pytest.mark.any_clock
 async def test_a_stream_that_nobody_reads_takes_nothing_from_the_kernel(kind: str) -> None:
     async with a_pair(kind, small=True) as (near, far):
         await far.write(b"x")

@@ -269,6 +269,7 @@ async def use_the_number(number: int) -> None:
 
 
 @pytest.mark.parametrize("error", [False, True], ids=["a warning", "an error"])
+@pytest.mark.any_clock
 async def test_an_abandoned_stream_warns_and_is_closed(kind: str, error: bool) -> None:
     near, far = make_pair(kind)
     number = -1 if kind == "memory" else near.socket.fileno()
@@ -289,6 +290,7 @@ async def test_an_abandoned_stream_warns_and_is_closed(kind: str, error: bool) -
     far.abort()
 
 
+@pytest.mark.real_time("the loop that abandons it is the real one")
 def test_a_stream_abandoned_by_its_loop_warns_and_is_closed(loop_factory: Any) -> None:
     async def main() -> Stream:
         near, far = make_pair("unix")
@@ -472,6 +474,7 @@ async def test_the_socket_is_shown_and_can_not_be_moved_or_read() -> None:
         assert view.fileno() == -1
 
 
+@pytest.mark.any_clock
 async def test_the_default_limits_can_be_assigned(pair: Pair) -> None:
     near, _ = pair
     near.timeouts = timeouts = netio.Timeouts(read=0.001)

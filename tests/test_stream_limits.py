@@ -454,6 +454,7 @@ async def test_the_error_names_the_peers_address() -> None:
         assert f"127.0.0.1:{near.peer[1]}" in str(caught.value)  # type: ignore[index]
 
 
+@pytest.mark.any_clock
 async def test_an_operations_limit_never_touches_the_cancel_count(pair: Pair) -> None:
     near, _ = pair
     task = asyncio.current_task()
@@ -470,6 +471,7 @@ async def test_an_operations_limit_never_touches_the_cancel_count(pair: Pair) ->
 # Exactness, and the one timer. ----------------------------------------------------------------
 
 
+@pytest.mark.real_time("the real clock is measured")
 async def test_a_limit_is_never_early_and_hardly_late(pair: Pair) -> None:
     near, _ = pair
     loop = asyncio.get_running_loop()
@@ -516,6 +518,7 @@ async def test_reader_and_writer_have_their_own_limits_at_once() -> None:
         assert [error.elapsed for error in errors] == [2, 3]
 
 
+@pytest.mark.any_clock
 async def test_a_stream_of_which_the_limit_fired_is_usable_as_before(pair: Pair) -> None:
     near, far = pair
     for stream in (near, far):

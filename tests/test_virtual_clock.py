@@ -377,11 +377,12 @@ def test_a_cleanup_that_never_ends_is_told_with_the_deadlock_before() -> None:
 
 
 def nap() -> str:
-    time.sleep(0.02)
+    time.sleep(0.01)
     return "rested"
 
 
 @pytest.mark.virtual_clock
+@pytest.mark.real_time("a thread takes its time")
 async def test_the_clock_stands_still_while_a_job_is_in_an_executor() -> None:
     loop = virtual_loop()
     timer = loop.call_at(1, lambda: None)
@@ -402,11 +403,12 @@ async def test_the_clock_goes_on_when_nobody_waits_for_the_job_any_more() -> Non
 
 
 @pytest.mark.virtual_clock
+@pytest.mark.real_time("a thread takes its time")
 async def test_the_clock_stands_still_while_a_name_is_looked_up() -> None:
     real = socket.getaddrinfo
 
     def slow(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(0.02)
+        time.sleep(0.01)
         return real("127.0.0.1", *args[1:], **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -421,7 +423,7 @@ async def test_the_clock_stands_still_while_a_name_is_looked_up() -> None:
 
 @pytest.mark.virtual_clock
 async def test_the_clock_stands_still_while_a_program_runs() -> None:
-    code = "import time; time.sleep(0.02); print('done')"
+    code = "import time; time.sleep(0.01); print('done')"
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-S", "-c", code, stdout=subprocess.PIPE
     )
@@ -489,6 +491,7 @@ async def test_descriptors_that_are_ready_come_before_the_next_timer() -> None:
     assert loop.time() == 0.0
 
 
+@pytest.mark.real_time("a thread takes its time")
 def test_the_end_of_a_run_waits_for_the_threads_of_its_executor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -504,6 +507,7 @@ def test_the_end_of_a_run_waits_for_the_threads_of_its_executor(
     assert len(ended) <= 1  # one that had not begun does not
 
 
+@pytest.mark.real_time("how long is waited for what is not of the clock")
 def test_a_job_that_does_not_end_is_an_error_that_names_it() -> None:
     release = threading.Event()
 
@@ -519,6 +523,7 @@ def test_a_job_that_does_not_end_is_an_error_that_names_it() -> None:
         run(main(), patience=0.05)
 
 
+@pytest.mark.real_time("how long is waited for what is not of the clock")
 def test_a_hold_in_which_nothing_comes_is_an_error_that_names_it() -> None:
     async def main() -> None:
         with virtual_loop().hold("the answer of the database"):
@@ -528,6 +533,7 @@ def test_a_hold_in_which_nothing_comes_is_an_error_that_names_it() -> None:
         run(main(), patience=0.05)
 
 
+@pytest.mark.real_time("how long is waited for what is not of the clock")
 def test_real_io_that_never_completes_is_an_error_that_names_the_descriptor() -> None:
     near, far = socket.socketpair()
     near.setblocking(False)

@@ -9,18 +9,14 @@ from typing import Any
 import pytest
 
 import netio
-from netio.testing import Deadlock, VirtualLoop
+from netio.testing import Deadlock, Network, VirtualLoop
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 
 
-def new_loop() -> VirtualLoop:
-    return VirtualLoop(patience=0.01)  # for the descriptors of the streams
-
-
 def said_of(main: Main, *, task: str = "the main task") -> str:
     """The line of `task` in the deadlock that `main` ends in."""
-    with asyncio.Runner(loop_factory=new_loop) as runner, pytest.raises(Deadlock) as caught:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner, pytest.raises(Deadlock) as caught:
         loop = runner.get_loop()
         loop.run_until_complete(loop.create_task(main(), name="the main task"))
     assert all(line in str(caught.value) for line in caught.value.waiting)
@@ -33,7 +29,7 @@ def test_an_operation_of_netio_is_named_by_its_text_and_its_callers() -> None:
         await stream.read_exactly(16, timeout=None)
 
     async def main() -> None:
-        near, far = netio.stream_pair()
+        near, far = Network().pair()
         async with near, far:
             await fetch(near)
 
@@ -56,7 +52,7 @@ CALLS: dict[str, Callable[[netio.Stream], Any]] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_every_wait_of_a_stream_is_named(name: str) -> None:
     async def main() -> None:
-        near, far = netio.stream_pair()
+        near, far = Network().pair()
         async with near, far:
             await CALLS[name](near)
 
@@ -76,7 +72,7 @@ def test_an_iteration_is_seen_through() -> None:
     assert re.search(r"Event\.wait \(asyncio/locks\.py:\d+\), called from .*numbers \(", line)
 
     async def lines() -> None:
-        near, far = netio.stream_pair()
+        near, far = Network().pair()
         async with near, far:
             async for _ in near.lines(timeout=None):
                 pass

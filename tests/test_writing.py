@@ -19,6 +19,7 @@ from netio._stream import Stream
 kind, pair = streams.kind, streams.pair
 
 BIG = bytes(range(256)) * 8000
+TCP = "when TCP has room again, and tells of it, hangs on timers of the kernel's"
 
 
 async def collect(far: Stream) -> bytes:
@@ -82,6 +83,7 @@ async def test_what_was_written_does_not_change_with_the_callers_memory(pair: Pa
 
 
 @pytest.mark.parametrize("many", [False, True])
+@pytest.mark.real_time(TCP)
 async def test_the_callers_memory_is_free_again_after_each_call(kind: str, many: bool) -> None:
     async with a_pair(kind, small=True) as (near, far):
         small, large, empty = bytearray(b"x" * 10), bytearray(3_000_000), bytearray()
@@ -154,6 +156,7 @@ async def test_writers_queue_in_the_order_of_their_calls_and_each_is_whole(kind:
 
 
 @pytest.mark.parametrize("how", ["cancel", "limit", "scope"])
+@pytest.mark.real_time(TCP)
 async def test_a_write_cut_while_it_waits_its_turn_has_sent_nothing(kind: str, how: str) -> None:
     async with a_pair(kind, small=True) as (near, far):
         first = part(near, b"A")
@@ -211,6 +214,7 @@ async def test_a_turn_that_is_handed_to_a_writer_cancelled_in_that_tick_goes_on(
         ]
 
 
+@pytest.mark.real_time(TCP)
 async def test_a_cut_write_makes_those_that_queue_fail_and_nothing_more_is_sent(kind: str) -> None:
     async with a_pair(kind, small=True) as (near, far):
         first = asyncio.create_task(outcome_of(near.write(b"A" * 3_000_000, timeout=0.01)))
@@ -263,6 +267,7 @@ async def test_of_a_limit_and_a_scope_in_one_tick_the_scope_answers_a_write_that
         await first
 
 
+@pytest.mark.real_time(TCP)
 async def test_reading_goes_on_after_a_cut_write(kind: str) -> None:
     async with a_pair(kind, small=True) as (near, far):
         await outcome_of(near.write(BIG, timeout=0.005))
@@ -270,6 +275,7 @@ async def test_reading_goes_on_after_a_cut_write(kind: str) -> None:
         assert await near.read_exactly(10) == b"still here"
 
 
+@pytest.mark.real_time(TCP)
 async def test_a_write_of_which_nothing_was_sent_leaves_the_stream_usable(kind: str) -> None:
     async with a_pair(kind, small=True) as (near, far):
         size = fill(near)
@@ -291,6 +297,7 @@ async def test_a_write_with_no_time_sends_what_fits_now(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, 0.005])
+@pytest.mark.real_time(TCP)
 async def test_a_cut_write_says_exactly_what_the_kernel_took(kind: str, timeout: float) -> None:
     async with a_pair(kind, small=True) as (near, far):
         payload = [BIG, b"x" * 10, BIG]
@@ -305,6 +312,7 @@ async def test_a_cut_write_says_exactly_what_the_kernel_took(kind: str, timeout:
         assert await read_rest(far) == b"".join(payload)[: error.done]
 
 
+@pytest.mark.real_time(TCP)
 async def test_nothing_is_kept_of_writes_that_are_over(kind: str) -> None:
     async with a_pair(kind, small=True) as (near, far):
         fill(near)
@@ -341,6 +349,7 @@ async def test_write_eof_comes_after_the_writes_that_queue_and_may_be_repeated(k
         assert await near.read_exactly(6) == b"answer"
 
 
+@pytest.mark.real_time(TCP)
 async def test_write_eof_that_is_cut_while_it_queues_has_ended_nothing(kind: str) -> None:
     async with a_pair(kind, small=True) as (near, far):
         first = part(near, b"A")
@@ -369,6 +378,7 @@ async def test_write_eof_on_a_reset_connection_does_not_hide_the_reset(pair: Pai
         await near.write(b"x")
 
 
+@pytest.mark.real_time(TCP)
 async def test_a_peer_that_takes_no_more_breaks_the_pipe_each_time_afresh(pair: Pair) -> None:
     near, far = pair
     await far.aclose()

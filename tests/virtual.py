@@ -1,9 +1,12 @@
 """What netio's own tests need of a virtual clock beyond `netio.testing`."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+import pytest
 
 from netio.testing import VirtualLoop
 
@@ -27,6 +30,22 @@ def virtual_loop() -> VirtualLoop:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     return loop
+
+
+def on_virtual_clock() -> bool:
+    """Whether it is, in a test that is marked `any_clock`."""
+    return isinstance(asyncio.get_running_loop(), VirtualLoop)
+
+
+def held(reason: str) -> contextlib.AbstractContextManager[None]:
+    """Real time for what the kernel still does, in a test that is marked `any_clock`."""
+    return virtual_loop().hold(reason) if on_virtual_clock() else contextlib.nullcontext()
+
+
+def has_passed(seconds: float, *, since: float) -> bool:
+    """Whether just so much time has passed; on a real clock at least so much, less its grain."""
+    passed = asyncio.get_running_loop().time() - since
+    return passed == pytest.approx(seconds) if on_virtual_clock() else passed >= seconds - 0.001
 
 
 def python_task_factory(
