@@ -128,6 +128,16 @@ async def test_a_close_ends_both_sides_and_the_connection_of_the_proxy() -> None
         assert await until_over(proxy) < 1
 
 
+@pytest.mark.parametrize("which", ["client", "server"])
+async def test_a_reset_ends_both_sides_and_the_connection_of_the_proxy(which: str) -> None:
+    async with through() as (near, far, proxy):
+        one, other = (near, far) if which == "client" else (far, near)
+        one.abort()
+        with pytest.raises(netio.ConnectionReset):
+            await other.read_some()
+        assert await until_over(proxy) < 4
+
+
 @pytest.mark.any_clock
 async def test_a_writer_waits_for_a_reader_who_does_not_read() -> None:
     async with through(buffer_bytes=1000) as (near, far, proxy):

@@ -267,6 +267,8 @@ class _Pump:
                     chunk = await self._source.read_some(min(room, READ_BYTES))
                 except OSError:
                     wire.put(Sign.RESET)
+                    self._source.abort()
+                    wire.opposite.receiver.deliver(Sign.RESET)  # nobody is left to write to
                     return
                 wire.put(chunk or Sign.END)
                 if not chunk:
