@@ -135,6 +135,31 @@ async def test_waits_of_one_channel_are_exact_to_a_tenth_of_a_millisecond() -> N
     assert woken == [(1 + n / 10_000,) * 2 for n in range(20)]
 
 
+@pytest.mark.parametrize("due", [5e-324, 1e-12, 9e-10])
+def test_a_timer_is_exact_from_the_first_moment_on(due: float) -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        rang = loop.create_future()
+        loop.call_at(due, lambda: rang.set_result(loop.time()))
+        for _ in range(3):  # turns in which something runs, and time stands still
+            await asyncio.sleep(0)
+        return await rang
+
+    assert run(main()) == due
+
+
+@pytest.mark.virtual_clock
+async def test_the_time_is_a_float_whatever_a_timer_was_set_for() -> None:
+    loop = virtual_loop()
+    rang = loop.create_future()
+    loop.call_at(5, rang.set_result, None)
+    await rang
+    assert type(loop.time()) is float
+    assert loop.time() == 5.0
+    with pytest.raises(TypeError, match="when"):
+        loop.call_at("6", print)  # type: ignore[arg-type]
+
+
 @pytest.mark.virtual_clock
 async def test_timers_due_at_one_moment_run_in_the_order_in_which_they_were_set() -> None:
     called: list[int] = []
@@ -168,6 +193,8 @@ def test_impossible_parameters_are_refused_by_name() -> None:
         ({"max_steps": 0}, ValueError),
         ({"max_steps": 1.5}, TypeError),
         ({"patience": math.nan}, ValueError),
+        ({"patience": math.inf}, ValueError),
+        ({"patience": -1}, ValueError),
         ({"patience": "long"}, TypeError),
     ):
         with pytest.raises(error, match=next(iter(wrong))):

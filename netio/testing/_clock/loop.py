@@ -35,6 +35,7 @@ from netio._resolve import resolver_of
 from netio.testing._clock.handles import acts_at, wakes_somebody
 from netio.testing._clock.order import mix, shuffle_equals, shuffle_tasks
 from netio.testing._clock.waiting import Deadlock, TooManySteps, describe_tasks
+from netio.testing.faults import finite
 
 if TYPE_CHECKING:
     from collections import deque
@@ -128,6 +129,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _Selector()
         selector.loop = self
         super().__init__(selector)
+        self._set_time(0.0)  # with a grain of its own, which is finer than that of the real clock
         self._own = set(selector.get_map())  # by which threads and signals wake the loop
         try:
             if seed is not None:
@@ -137,7 +139,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if max_steps is not None:
                 check_count(max_steps, "max_steps", at_least=1)
             self._max_steps = max_steps
-            self._patience = check_seconds(patience, "patience")
+            self._patience = finite(patience, "patience")
         except (TypeError, ValueError):
             self.close()
             raise
@@ -310,8 +312,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """As every event loop does; timers due at one moment run in the order they were set."""
         self._check_closed()
-        if when != when:
-            raise ValueError("when must not be NaN")
+        when = check_seconds(when, "when")  # a float, which the time is going to be
         if self.get_debug():
             self._check_thread()
             self._check_callback(callback, "call_at")
