@@ -353,6 +353,24 @@ async def test_an_address_of_version_6_has_four_parts() -> None:
 
 
 @pytest.mark.virtual_clock
+@pytest.mark.parametrize("spelling", ["::1", "0:0:0:0:0:0:0:1", "::0:1"])
+async def test_an_address_of_version_6_is_the_same_in_every_spelling(spelling: str) -> None:
+    network = Network(names={"server": spelling}, links={spelling: Link(latency=1)})
+    fault = faults.Slicer()
+    network.add(fault, to=spelling)
+    async with netio.serve_tcp(echo, spelling, 7000, network=network):
+        with pytest.raises(OSError, match="in use"):
+            await netio.serve_tcp(echo, "0::1", 7000, network=network)
+        for host in ("::1", "0:0:0:0:0:0:0:1", "server"):
+            began = now()
+            async with netio.connect_tcp(host, 7000, network=network) as stream:
+                assert stream.peer == ("::1", 7000, 0, 0)
+                assert now() - began == 2
+                await stream.write(b"ab")
+                assert await stream.read_some() == b"a"
+
+
+@pytest.mark.virtual_clock
 async def test_the_two_versions_have_ports_of_their_own() -> None:
     network = over()
     async with netio.serve_tcp(echo, "::", 7000, network=network):
@@ -626,6 +644,12 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Network(links={"::1": 1}), TypeError, "links"),  # type: ignore[dict-item]
     (lambda: Network(names={"server": "there"}), ValueError, "names"),
     (lambda: Network(names={"server": []}), ValueError, "names"),
+    (lambda: Network(names={"server": ["10.0.0.1", 5]}), ValueError, "names"),  # type: ignore[list-item]
+    (lambda: Network(names={"server": 5}), TypeError, "names"),  # type: ignore[dict-item]
+    (lambda: Network(names={5: "10.0.0.1"}), TypeError, "names"),  # type: ignore[dict-item]
+    (lambda: Network(names={"10.0.0.1": "10.0.0.2"}), ValueError, "names"),
+    (lambda: Network(names=["server"]), TypeError, "names"),  # type: ignore[arg-type]
+    (lambda: Network(links=["server"]), TypeError, "links"),  # type: ignore[arg-type]
     (lambda: Network(seed="x"), TypeError, "seed"),  # type: ignore[arg-type]
     (lambda: Network(lookup_seconds=-1), ValueError, "lookup_seconds"),
     (lambda: over().host("nobody"), ValueError, "name: .*'nobody'"),

@@ -12,7 +12,8 @@ import errno
 import functools
 import os
 import socket
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from netio._arguments import check_count, check_port
 from netio._defaults import STREAM_LIMIT_BYTES
@@ -26,7 +27,6 @@ from netio.testing._network.placement import Place, Placement
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Mapping
 
     from netio._errors import KnownAddress
     from netio._limits import Operation
@@ -96,15 +96,10 @@ class Network(Place[Connecting]):
             TypeError, ValueError: naming the argument.
         """
         super().__init__(seed=seed, record=record)
-        self._names: dict[str, tuple[str, ...]] = {"localhost": ("127.0.0.1",)}
-        for name, addresses in (names or {}).items():
-            several = (addresses,) if isinstance(addresses, str) else tuple(addresses)
-            if not name or not several or not all(map(_is_address, several)):
-                raise ValueError(f"names must map names to numeric addresses; {name!r} does not")
-            self._names[name.lower()] = several
+        self._names = {"localhost": ("127.0.0.1",)} | _check_names(names or {})
         self._link = _check_link(link, "link")
         self._links: dict[str, Link] = {}
-        for host, special in (links or {}).items():
+        for host, special in _check_mapping(links or {}, "links").items():
             special = _check_link(special, "links")
             self._links.update(dict.fromkeys(self._addresses(host, "links"), special))
         self._link_faults = {link: _faults_of(link) for link in (link, *self._links.values())}
@@ -181,12 +176,12 @@ class Network(Place[Connecting]):
         Cancellation: nothing is left behind.
         """
         loop = self._here()
-        addresses: Iterable[str] = (host,)
-        if not _is_address(host):
-            if self._lookup_seconds:
-                await wait_until(loop, loop.time() + self._lookup_seconds, operation)
-            addresses = self._names.get(host.lower(), ())
-        if not addresses:
+        if (address := _address(host)) is not None:
+            return [_target(address, port)]
+        if self._lookup_seconds:
+            await wait_until(loop, loop.time() + self._lookup_seconds, operation)
+        addresses = self._names.get(host.lower())
+        if addresses is None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [_target(address, port) for address in addresses]
 
@@ -316,8 +311,8 @@ class Network(Place[Connecting]):
     def _addresses(self, host: str, argument: str) -> tuple[str, ...]:
         if not isinstance(host, str):
             raise TypeError(f"{argument} must be a name or an address, not {host!r}")
-        if _is_address(host):
-            return (host,)
+        if (address := _address(host)) is not None:
+            return (address,)
         if host.lower() not in self._names:
             raise ValueError(f"{argument}: this network has no name {host!r}")
         return self._names[host.lower()]
@@ -400,13 +395,12 @@ class Host:
         return f"<netio.testing.Host {', '.join(self._addresses)}>"
 
 
-def _is_address(host: str) -> bool:
-    """Whether it is a numeric address."""
+def _address(host: str) -> str | None:
+    """A numeric address in its usual spelling, of the several that version 6 has; None: a name."""
     try:
-        socket.inet_pton(_family(host), host)
+        return socket.inet_ntop(_family(host), socket.inet_pton(_family(host), host))
     except (OSError, ValueError):
-        return False
-    return True
+        return None
 
 
 def _family(address: str) -> socket.AddressFamily:
@@ -422,6 +416,28 @@ def _host_and_port(address: KnownAddress) -> tuple[str, int]:
     if not isinstance(address, tuple):
         raise TypeError(f"not an address of the internet: {address!r}")
     return address[0], address[1]
+
+
+def _check_mapping(mapping: object, argument: str) -> Mapping[Any, Any]:
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"{argument} must be a mapping, not {type(mapping).__name__}")
+    return mapping
+
+
+def _check_names(names: Mapping[Any, Any]) -> dict[str, tuple[str, ...]]:
+    checked = {}
+    for name, given in _check_mapping(names, "names").items():
+        if not isinstance(name, str) or not isinstance(given, Iterable):
+            raise TypeError(f"names must map names to addresses, not {name!r} to {given!r}")
+        if not name or _address(name) is not None:
+            raise ValueError(f"names: {name!r} is no name")
+        several = (given,) if isinstance(given, str) else tuple(given)
+        numeric = [_address(address) for address in several if isinstance(address, str)]
+        found = tuple(address for address in numeric if address is not None)
+        if not found or len(found) < len(several):
+            raise ValueError(f"names must map names to numeric addresses; {name!r} does not")
+        checked[name.lower()] = found
+    return checked
 
 
 def _check_link(link: object, argument: str) -> Link:
