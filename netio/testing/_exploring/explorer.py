@@ -12,7 +12,7 @@ import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from netio._arguments import check_count
 from netio.testing._clock.loop import VirtualLoop, run_on
@@ -21,6 +21,8 @@ from netio.testing._exploring import notation
 from netio.testing._exploring.notation import Script
 from netio.testing._exploring.stage import Event, Stage
 from netio.testing.events import STANDARD
+
+T = TypeVar("T")
 
 Scenario = Callable[[Stage], Coroutine[Any, Any, object]]
 Legal = Callable[[str], bool]
@@ -244,13 +246,18 @@ class _Space:
     ) -> Iterator[tuple[str, int | None]]:
         """Each schedule, with the seed that has drawn it."""
         if schedules is not None:
-            given = list(schedules)
+            if seeds is not None:
+                raise ValueError("seeds draw schedules, and these are given: leave out one of them")
+            if isinstance(schedules, str):
+                raise TypeError(f"schedules must be several, as [{schedules!r}]; one is a string")
+            given = _not_empty(schedules, "schedules")
             for schedule in given:
                 notation.check(schedule, self.events)
             return iter([(schedule, None) for schedule in given])
         if seeds is not None:
-            chosen = range(check_count(seeds, "seeds")) if isinstance(seeds, int) else seeds
-            return iter([(self._draw(seed), seed) for seed in chosen])
+            if isinstance(seeds, int):
+                seeds = range(check_count(seeds, "seeds", at_least=1))
+            return iter([(self._draw(seed), seed) for seed in _not_empty(seeds, "seeds")])
         count = self.count()
         if count > self._max_schedules:
             at_most = "up to " if self._legal is not None else ""
@@ -280,6 +287,13 @@ class _Space:
             if self.legal(order):
                 return notation.draw(order, self._ticks, chance)
         raise ValueError("`legal` rules out nearly every order of the events")
+
+
+def _not_empty(several: Iterable[T], argument: str) -> list[T]:
+    listed = list(several)
+    if not listed:  # an iterator that was used up, say
+        raise ValueError(f"{argument} must not be empty: it would show nothing")
+    return listed
 
 
 class _Search:
