@@ -644,6 +644,19 @@ async def test_a_fault_that_is_taken_away_lets_go_at_once_and_in_order(
     assert virtual_loop().timers() == []
 
 
+def test_leaving_a_block_takes_away_what_it_has_put_there_and_nothing_else() -> None:
+    network, fault = Network(), faults.Latency(1)
+    with network.add(fault):
+        network.remove(fault)
+    with pytest.raises(LookupError, match="of the block"), network.add(fault):
+        network.remove(fault)
+        raise LookupError("of the block")
+    with network.add(fault):
+        network.remove(fault)
+        network.add(fault)
+    assert network.faults == (fault,)
+
+
 @pytest.mark.virtual_clock
 async def test_a_connection_that_was_cut_is_not_mended() -> None:
     network = with_faults()

@@ -25,15 +25,12 @@ C = TypeVar("C", bound="Connection")
 class Placement:
     """A fault that was put somewhere. As a context manager, it is taken away on leaving."""
 
-    def __init__(self, place: Place[C], fault: Fault) -> None:
-        self._remove: Callable[[Fault], None] = place.remove
-        self._fault: Fault | None = fault
+    def __init__(self, remove: Callable[[], None]) -> None:
+        self._remove = remove
 
     def remove(self) -> None:
-        """Take the fault away; what it holds goes on, in order. May be repeated."""
-        fault, self._fault = self._fault, None
-        if fault is not None:
-            self._remove(fault)
+        """Take the fault away; what it holds goes on, in order. Nothing if it was taken away."""
+        self._remove()
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +101,12 @@ class Place(Generic[C]):
         placed = self._placed[fault] = _Placed(fault, self._added, applies)
         for connection in tuple(self._live.values()):
             self._attach(connection, placed)
-        return Placement(self, fault)
+        return Placement(lambda: self._remove_placed(placed))
+
+    def _remove_placed(self, placed: _Placed[C]) -> None:
+        """If it is still there; and not the same fault when it was put there again."""
+        if self._placed.get(placed.fault) is placed:
+            self.remove(placed.fault)
 
     def _here(self) -> asyncio.AbstractEventLoop:
         """The running loop, to which all this belongs as long as anything of it is open."""
