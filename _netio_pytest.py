@@ -178,6 +178,50 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         manager.register(checks_in_loops(), "netio leak check in loops")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse what would run a part of a test on another clock, without a word."""
+    if not isinstance(item, pytest.Function) or not inspect.iscoroutinefunction(item.obj):
+        return
+    if loop_factory_of(item, item.fixturenames) is None:
+        return
+    if is_of_unittest(item):
+        if not is_told_the_loop(item.cls):
+            pytest.fail(
+                "virtual_clock: unittest runs this coroutine, on a loop of its own: give its "
+                "class loop_factory = netio.testing.VirtualLoop (Python 3.13)",
+                pytrace=False,
+            )
+    elif item.config.pluginmanager.hasplugin("asyncio") and not is_run_by_pytest_asyncio(item):
+        others = ", ".join(map(repr, async_fixtures(item)))
+        if others:
+            pytest.fail(
+                f"virtual_clock: pytest-asyncio would run the fixture {others} on a loop of its "
+                "own: mark this test with pytest.mark.asyncio, too, and it is run on the same one",
+                pytrace=False,
+            )
+
+
+def is_of_unittest(item: pytest.Function) -> bool:
+    unittest = sys.modules.get("unittest")
+    return unittest is not None and item.cls and issubclass(item.cls, unittest.TestCase)
+
+
+def is_told_the_loop(case: Any) -> bool:
+    import unittest
+
+    # Before Python 3.13 nobody asks for it.
+    asked = hasattr(unittest.IsolatedAsyncioTestCase, "loop_factory")
+    return asked and getattr(case, "loop_factory", None) is not None
+
+
+def async_fixtures(item: pytest.Function) -> Iterator[str]:
+    for name in item.fixturenames:
+        for definition in item._fixtureinfo.name2fixturedefs.get(name, ())[-1:]:
+            func = inspect.unwrap(definition.func)
+            if inspect.iscoroutinefunction(func) or inspect.isasyncgenfunction(func):
+                yield name
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test on a virtual clock, if pytest-asyncio does not."""
@@ -243,7 +287,12 @@ class VirtualClock:
 
         from netio.testing import VirtualLoop
 
-        loop = asyncio.get_running_loop()
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            raise RuntimeError(
+                "virtual_clock is the clock of the loop that runs, and none does: it is for tests "
+                "that are coroutines; elsewhere, call virtual_run"
+            )
         if not isinstance(loop, VirtualLoop):
             raise RuntimeError("there are two clocks: the loop that runs is not a VirtualLoop")
         return loop

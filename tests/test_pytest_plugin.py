@@ -119,6 +119,63 @@ def test_its_fixtures_live_on_the_same_loop(run: Run) -> None:
     assert outcomes(run(dedented(text))) == {"passed": 1}
 
 
+def test_a_fixture_that_would_live_on_another_loop_is_refused_before_it_runs(run: Run) -> None:
+    text = """
+    import pytest_asyncio
+
+    @pytest_asyncio.fixture
+    async def started():
+        await asyncio.sleep(86400)
+        yield asyncio.get_running_loop()
+
+    @pytest.mark.virtual_clock
+    async def test_not_marked(started): ...
+
+    @pytest.mark.asyncio
+    @pytest.mark.virtual_clock
+    async def test_marked(started):
+        assert asyncio.get_running_loop() is started
+    """
+    result = run(dedented(text), mode="strict")
+    assert outcomes(result) == {"passed": 1, "errors": 1}
+    result.stdout.fnmatch_lines(["*would run the fixture 'started' on a loop of its own*"])
+
+
+@pytest.mark.parametrize("mode", ["auto", "strict"])
+def test_a_coroutine_that_unittest_runs_is_refused_unless_it_is_told_the_loop(
+    run: Run, mode: str
+) -> None:
+    text = """
+    import unittest
+
+    class TestOfUnittest(unittest.IsolatedAsyncioTestCase):
+        @pytest.mark.virtual_clock
+        async def test_that_asks(self):
+            assert asyncio.get_running_loop().time() == 0.0
+
+        async def test_that_does_not(self): ...
+
+        @pytest.mark.virtual_clock
+        @pytest.mark.skip
+        async def test_that_is_skipped(self): ...
+
+    class TestThatIsTold(TestOfUnittest):
+        loop_factory = netio.testing.VirtualLoop
+    """
+    result = run(dedented(text), "-k", "OfUnittest", mode=mode)
+    assert outcomes(result) == {"passed": 1, "skipped": 1, "errors": 1, "deselected": 3}
+    result.stdout.fnmatch_lines(["*virtual_clock: unittest runs this coroutine*loop_factory*"])
+    if sys.version_info >= (3, 13):
+        result = run(dedented(text), "-k", "IsTold", mode=mode)
+        assert outcomes(result) == {"passed": 2, "skipped": 1, "deselected": 3}
+
+
+def test_the_clock_of_a_test_that_is_no_coroutine_says_so(run: Run) -> None:
+    result = run("def test_it(virtual_clock): virtual_clock.time()")
+    assert outcomes(result) == {"failed": 1}
+    result.stdout.fnmatch_lines(["*RuntimeError: virtual_clock *call virtual_run*"])
+
+
 def dedented(text: str) -> str:
     return "\n".join(line.removeprefix("    ") for line in text.splitlines())
 
