@@ -477,12 +477,18 @@ async def test_the_clock_can_be_held_for_a_thread_of_ones_own() -> None:
 @pytest.mark.virtual_clock
 async def test_a_thread_that_is_not_known_of_does_not_hold_the_clock() -> None:
     loop = virtual_loop()
-    come = asyncio.Event()
-    thread = threading.Timer(0.05, loop.call_soon_threadsafe, [come.set])
+    come, may_come = asyncio.Event(), threading.Event()
+
+    def comes() -> None:
+        may_come.wait()
+        loop.call_soon_threadsafe(come.set)
+
+    thread = threading.Thread(target=comes)
     thread.start()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(come.wait(), 10)
     assert loop.time() == 10.0
+    may_come.set()
     with loop.hold("the thread"):
         await come.wait()
     thread.join()
