@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from netio.testing import LeakCheck, Timeline, VirtualLoop
+    from netio.testing import LeakCheck, Network, Timeline, VirtualLoop
 
 #: Under which this may be loaded: by the entry point, and by ``-p`` or ``pytest_plugins``.
 NAMES: Final = {"netio", "_netio_pytest"}
@@ -313,6 +313,14 @@ def virtual_run() -> Callable[..., Any]:
     from netio.testing import run
 
     return run
+
+
+@pytest.fixture
+def memory_network() -> Network:
+    """A network in memory of the test's own, for ``network=``: a `netio.testing.Network`."""
+    from netio.testing import Network
+
+    return Network()
 
 
 # Leaks. -----------------------------------------------------------------------------------------

@@ -557,6 +557,29 @@ def test_it_is_light_and_does_nothing_where_nobody_asks(tmp_path: Path) -> None:
     assert "async def functions are not natively supported" in done.stdout
 
 
+def test_each_test_has_a_network_in_memory_of_its_own(run: Run) -> None:
+    text = """
+    import netio
+
+    async def shout(stream):
+        async for line in stream.lines():
+            await stream.write(line.upper())
+
+    @pytest.mark.virtual_clock
+    @pytest.mark.parametrize("again", [False, True])  # on the same port
+    async def test_it(memory_network, again):
+        async with netio.serve_tcp(shout, "localhost", 7000, network=memory_network):
+            async with netio.connect_tcp("localhost", 7000, network=memory_network) as stream:
+                await stream.write(b"hello\\n")
+                assert await stream.read_line() == b"HELLO\\n"
+
+    def test_the_fixture_is_the_same_within_a_test(memory_network, request):
+        assert request.getfixturevalue("memory_network") is memory_network
+        assert isinstance(memory_network, netio.testing.Network)
+    """
+    assert outcomes(run(dedented(text))) == {"passed": 3}
+
+
 def test_pytest_asyncio_is_left_alone_where_nobody_asks(run: Run) -> None:
     text = """
     async def test_it(request):
@@ -610,7 +633,8 @@ def test_it_can_be_switched_off(pytester: pytest.Pytester) -> None:
 
 def test_what_pytest_tells_of_it(run: Run) -> None:
     told = run("", "--markers").stdout.str() + run("", "--fixtures").stdout.str()
-    for name in ("virtual_clock", "allow_leaks", "virtual_run", "netio_leak_check"):
+    names = "virtual_clock", "allow_leaks", "virtual_run", "memory_network", "netio_leak_check"
+    for name in names:
         assert name in told
 
 
@@ -622,7 +646,7 @@ def test_every_fixture_of_it_says_what_it_is_for() -> None:
         for name, value in vars(_netio_pytest).items()
         if type(value).__name__ == "FixtureFunctionDefinition"
     }
-    assert set(fixtures) >= {"virtual_clock", "virtual_run", "netio_leak_check"}
+    assert set(fixtures) >= {"virtual_clock", "virtual_run", "memory_network", "netio_leak_check"}
     assert all(fixture.__doc__ for fixture in fixtures.values())
 
 
