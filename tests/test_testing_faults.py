@@ -806,6 +806,7 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: faults.Slicer(sizes=[]), ValueError, "sizes"),
     (lambda: faults.Slicer(sizes=[1, 0]), ValueError, "sizes"),
     (lambda: faults.Slicer(sizes=["1"]), TypeError, "sizes"),  # type: ignore[list-item]
+    (lambda: faults.Slicer(sizes=5), TypeError, "sizes"),  # type: ignore[arg-type]
     (lambda: faults.Timeout(-1), ValueError, "timeout"),
     (lambda: faults.Timeout(math.nan), ValueError, "timeout"),
     (lambda: faults.SlowClose(-1), ValueError, "delay"),
@@ -815,7 +816,8 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: faults.Down(direction="upstream"), TypeError, "direction"),  # type: ignore[call-arg]
     (lambda: faults.Partition("", "b"), ValueError, "one"),
     (lambda: faults.Partition("a", []), ValueError, "other"),
-    (lambda: faults.Partition("a", [5]), ValueError, "other"),  # type: ignore[list-item]
+    (lambda: faults.Partition(5, "b"), TypeError, "one"),  # type: ignore[arg-type]
+    (lambda: faults.Partition("a", [5]), TypeError, "other"),  # type: ignore[list-item]
     (lambda: faults.HalfOpen("both"), ValueError, "gone"),
     (lambda: faults.HalfOpen(back_after=-1), ValueError, "back_after"),
 ]

@@ -199,6 +199,8 @@ def test_impossible_parameters_are_refused_by_name() -> None:
     ):
         with pytest.raises(error, match=next(iter(wrong))):
             VirtualLoop(**wrong)
+        with pytest.raises(error, match=next(iter(wrong))):
+            run(asyncio.sleep(0), **wrong)  # and no coroutine that was never awaited
 
 
 def test_in_debug_mode_a_timer_is_checked_as_asyncio_checks_it() -> None:

@@ -151,6 +151,8 @@ class Slicer(Fault):
         self.delay = finite(delay, "delay")
         self.sizes: Sequence[int] | None = None
         if sizes is not None:
+            if not isinstance(sizes, Iterable):
+                raise TypeError(f"sizes must be several sizes in bytes, or None, not {sizes!r}")
             self.sizes = tuple(check_count(size, "sizes", at_least=1) for size in sizes)
             if not self.sizes:
                 raise ValueError("sizes must not be empty")
@@ -288,7 +290,10 @@ def finite(value: float, name: str) -> float:
 
 
 def _hosts(hosts: str | Iterable[str], name: str) -> tuple[str, ...]:
-    several = (hosts,) if isinstance(hosts, str) else tuple(hosts)
-    if not several or not all(several) or {type(host) for host in several} != {str}:
+    several = (hosts,) if isinstance(hosts, str) or not isinstance(hosts, Iterable) else (*hosts,)
+    for host in several:
+        if not isinstance(host, str):
+            raise TypeError(f"{name} must be the name or address of a host, or several: {host!r}")
+    if not several or not all(several):
         raise ValueError(f"{name} must be the name or address of a host, or several")
     return several

@@ -432,8 +432,15 @@ def run_on(
 ) -> T:
     """As `run`, on the loop that `new_loop` makes."""
     first: Exception | None = None
+    runner = asyncio.Runner(debug=debug, loop_factory=new_loop)
     try:
-        with asyncio.Runner(debug=debug, loop_factory=new_loop) as runner:
+        runner.get_loop()  # which is made now
+    except BaseException:
+        if asyncio.iscoroutine(main):
+            main.close()
+        raise
+    try:
+        with runner:
             try:
                 return runner.run(main)
             except (Deadlock, TooManySteps) as error:

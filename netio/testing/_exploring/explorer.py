@@ -215,6 +215,8 @@ class _Space:
         legal: Legal | None,
         max_schedules: int,
     ) -> None:
+        if not isinstance(events, Mapping):
+            raise TypeError(f"events must map letters to events, not {type(events).__name__}")
         for letter, event in events.items():
             if len(letter) != 1 or not letter.isalnum():
                 raise ValueError(f"an event is called by one letter or digit, not {letter!r}")
@@ -250,14 +252,15 @@ class _Space:
                 raise ValueError("seeds draw schedules, and these are given: leave out one of them")
             if isinstance(schedules, str):
                 raise TypeError(f"schedules must be several, as [{schedules!r}]; one is a string")
-            given = _not_empty(schedules, "schedules")
+            given = _several(schedules, "schedules", "an iterable of strings")
             for schedule in given:
                 notation.check(schedule, self.events)
             return iter([(schedule, None) for schedule in given])
         if seeds is not None:
             if isinstance(seeds, int):
                 seeds = range(check_count(seeds, "seeds", at_least=1))
-            return iter([(self._draw(seed), seed) for seed in _not_empty(seeds, "seeds")])
+            several = _several(seeds, "seeds", "an int or an iterable of them")
+            return iter([(self._draw(seed), seed) for seed in several])
         count = self.count()
         if count > self._max_schedules:
             at_most = "up to " if self._legal is not None else ""
@@ -289,7 +292,9 @@ class _Space:
         raise ValueError("`legal` rules out nearly every order of the events")
 
 
-def _not_empty(several: Iterable[T], argument: str) -> list[T]:
+def _several(several: Iterable[T], argument: str, expected: str) -> list[T]:
+    if not isinstance(several, Iterable):
+        raise TypeError(f"{argument} must be {expected}, not {type(several).__name__}")
     listed = list(several)
     if not listed:  # an iterator that was used up, say
         raise ValueError(f"{argument} must not be empty: it would show nothing")
