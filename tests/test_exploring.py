@@ -728,6 +728,19 @@ def test_data_that_is_none_and_an_event_without_an_act_are_told() -> None:
         replay(nothing, "x", events={"x": Event("x")})
 
 
+def test_what_waits_for_ever_is_told_with_the_code_of_the_program() -> None:
+    async def waits_for_ever(stream: netio.Stream) -> bytes:
+        return await stream.read_exactly(16, timeout=None)
+
+    async def scenario(stage: Stage) -> None:
+        await stage.play(waits_for_ever(stage.near))
+
+    with pytest.raises(
+        Deadlock, match=r"waits in read_exactly\(16\) .*waits_for_ever \(.*py:\d+\)"
+    ):
+        replay(scenario, "", events={})
+
+
 def test_data_that_does_not_fit_is_told() -> None:
     with pytest.raises(BufferError, match="no room for 2000000 bytes"):
         replay(nothing_on_a_stream, "d", events={"d": data(b"x" * 2_000_000)})

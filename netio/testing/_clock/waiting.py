@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_FRAMES: Final = 8
 
 _NETIO: Final = os.path.dirname(_limits.__file__) + os.sep
-_KIT: Final = os.path.dirname(__file__) + os.sep
+_KIT: Final = os.path.join(_NETIO, "testing") + os.sep
 _STANDARD_LIBRARY: Final = os.path.dirname(asyncio.__file__) + os.sep
 
 
