@@ -96,6 +96,8 @@ class ReceiveBuffer:
 
     def take_line(self, limit: int) -> bytes | None:
         """Give away a line of at most `limit` bytes, if all of it is here."""
+        if not self.size:
+            return None  # who asks line by line is not to pay for cutting nothing
         if self.lines_at == self.start:
             self._cut_lines(limit)
             if self.lines:

@@ -101,7 +101,8 @@ class Readiness:
         """To be awaited: somebody wakes `waiter`, its deadline is reached, or all is released.
 
         The future is done in all three cases, and now and then for no reason: who waits looks
-        again. The waiter keeps its place between waits, until it leaves for good.
+        again. The waiter keeps its place between waits, until it leaves for good; it has one at
+        one readiness at a time.
         """
         waiter.future = future = self.loop.create_future()
         if self.closed:

@@ -78,6 +78,15 @@ def test_it_gives_away_what_was_appended_in_order(steps: list[tuple[str, bytes |
         assert buffer.peek() == model
 
 
+def test_to_ask_an_empty_buffer_for_a_line_cuts_nothing() -> None:
+    buffer = ReceiveBuffer()
+    buffer.append(b"one\n")
+    assert buffer.take_line(100) == b"one\n"
+    assert buffer.lines_at == buffer.start  # as after any line: more of them are expected
+    assert buffer.take_line(100) is None
+    assert buffer.lines is None
+
+
 def test_a_message_that_came_alone_is_never_copied() -> None:
     buffer = ReceiveBuffer()
     message = bytes(5000)
