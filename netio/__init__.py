@@ -36,6 +36,7 @@ from netio._scopes import (
     timeout_at,
 )
 from netio._server import Server, ServerStatistics, ShutdownReport, serve_tcp
+from netio._shields import shield
 from netio._sockets import read_bytes, readuntil, write_bytes
 from netio._stream import Stream, StreamStatistics
 
@@ -76,6 +77,7 @@ __all__ = [
     "readuntil",
     "remaining",
     "serve_tcp",
+    "shield",
     "stream_pair",
     "timeout",
     "timeout_at",

@@ -51,6 +51,10 @@ COST_SHIFT: Final = (BYTES_PER_TURN // OPERATIONS_PER_TURN).bit_length() - 1
 # keeps sending must not stretch that moment. More than the receive buffers of common systems.
 LAST_LOOK_BYTES: Final = 8 * 1024 * 1024
 
+# A body that is still running so long after its scope has fired is reported. Cleanup that takes its
+# time, a goodbye over TLS for instance, is over by then.
+STUBBORN_SECONDS: Final = 5.0
+
 # A timer that fired early is set again for no less than this: uvloop counts in milliseconds and
 # fires up to half a millisecond early, so that a naive re-arm would spin.
 TIMER_STEP_SECONDS: Final = 0.001

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, SupportsFloat
 
 from netio._defaults import DEFAULT, Default, DefaultType
 from netio._errors import Address, DeadlineExceeded, StreamClosed, format_address, format_seconds
+from netio._holding import give_turn
 from netio._observing import observed, tell
 from netio._readiness import Waiter
 
@@ -285,7 +286,7 @@ class Operation(Waiter):
         A scope that found this operation about to be resumed looks again one tick later.
         """
         if self.deadline <= loop.time():
-            await asyncio.sleep(0)
+            await give_turn()
 
     def move(self, standing: float) -> None:
         """Another deadline of the connection, for an operation that may already wait (law 7)."""

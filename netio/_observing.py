@@ -17,6 +17,8 @@ import math
 from threading import get_ident
 from typing import TYPE_CHECKING, Final, Protocol
 
+from netio._holding import HeldFuture
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
@@ -124,7 +126,7 @@ class Describing(Protocol):
         """Fill in all but the times, the task and the channel; `outcome` where one was met."""
 
 
-class ObservedFuture(asyncio.Future[None]):
+class ObservedFuture(HeldFuture):
     """The future of a wait that somebody watches: it tells when it is awaited, and when that ends.
 
     In the task itself, so that no callback is added to the loop, which may be counting them.

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 from netio._defaults import TIMER_STEP_SECONDS
+from netio._holding import HeldFuture, current_hold, holds
 from netio._observing import ObservedFuture, observed
 from netio._turns import turns_of
 
@@ -104,7 +105,9 @@ class Readiness:
         again. The waiter keeps its place between waits, until it leaves for good; it has one at
         one readiness at a time.
         """
-        waiter.future = future = self.loop.create_future()
+        special = observed or holds
+        future = self._special_future(waiter) if special else self.loop.create_future()
+        waiter.future = future
         if self.closed:
             future.set_result(None)
             return future
@@ -113,9 +116,15 @@ class Readiness:
         waiter.awaits = awaits
         if waiter.deadline < self._rings_at:
             self._set_timer(waiter.deadline)
-        if observed:
-            waiter.future = future = ObservedFuture(self.loop, waiter, self)
         return future
+
+    def _special_future(self, waiter: Waiter) -> asyncio.Future[None]:
+        """One that somebody watches, or that a shield keeps from being cancelled."""
+        if observed and not self.closed:
+            future: HeldFuture = ObservedFuture(self.loop, waiter, self)
+        else:
+            future = HeldFuture(loop=self.loop)
+        return future.held_by(current_hold())
 
     def wait_readable(self, waiter: Waiter) -> asyncio.Future[None]:
         """`park` until the channel is readable and the attempt of `waiter` says it is over."""
@@ -239,7 +248,12 @@ class DescriptorReadiness(Readiness):
         reader = self._reader
         if not self._watches_readable or (reader is not None and reader() is None):
             self._watch_readable()
-        if waiter.awaits == READABLE and waiter.deadline >= self._rings_at and not observed:
+        if (
+            waiter.awaits == READABLE
+            and waiter.deadline >= self._rings_at
+            and not observed
+            and not holds
+        ):
             waiter.future = future = self.loop.create_future()  # all that `park` would do
             return future
         return self.park(waiter, READABLE)

@@ -30,6 +30,7 @@ from netio._errors import (
     StreamBusy,
     connection_lost,
 )
+from netio._holding import give_turn
 from netio._limits import HUGE_SECONDS, Operation, Timeouts
 from netio._turns import turns_of
 
@@ -252,7 +253,7 @@ class Receiver(Operation):
                 if not expired:
                     await channel.wait_readable(self)
                 elif waited:
-                    await asyncio.sleep(0)  # a scope that fired in the same tick answers (law 15)
+                    await give_turn()  # a scope that fired in the same tick answers (law 15)
                 else:
                     raise self.exceeded(now, self._progress(), done=self.have())
                 waited = not expired

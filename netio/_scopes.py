@@ -23,10 +23,19 @@ from asyncio import current_task
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from netio._cancels import (
+    delivered_cancels,
+    is_about_to_be_cancelled,
+    is_about_to_get_a_result,
+    is_destroyed,
+    only_cancellation,
+)
 from netio._defaults import TIMER_STEP_SECONDS
 from netio._errors import DeadlineExceeded, format_address, format_seconds
+from netio._holding import cancel
 from netio._limits import MARKS, Deadline, check_seconds
 from netio._observing import observed, tell
+from netio._stubborn import Stubborn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +78,10 @@ class Scope:
         overrun: seconds between firing and leaving the block; 0.0 while it has not fired.
     """
 
+    # What `DeadlineExceeded.limit` calls it; and whether it hides the scopes around it.
+    _limit = "scope"
+    _is_shield = False
+
     # Slots, and no defaults in the class: over one of those each store is a slow one.
     __slots__ = (
         "__weakref__",
@@ -77,11 +90,13 @@ class Scope:
         "_entered_at",
         "_entry_count",
         "_fired_at",
+        "_grace",
         "_handle",
         "_looked_again",
         "_own_cancels",
         "_parent",
         "_quiet",
+        "_shields",
         "_state",
         "_task",
         "_when",
@@ -96,6 +111,7 @@ class Scope:
         when: float | Deadline | None = None,
         name: str | None = None,
         quiet: bool = False,
+        grace: float | None = None,
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str or None, not {type(name).__name__}")
@@ -108,15 +124,19 @@ class Scope:
         self._when = math.inf if when is None else _point(when)  # infinity: there is no limit
         self._quiet = quiet
         self._state = _CREATED
-        self._handle: asyncio.Handle | None = None
+        self._grace = math.inf if grace is None else _check_grace(grace)
+        # The timer, and what follows it once it has fired.
+        self._handle: asyncio.Handle | Stubborn | None = None
+        self._shields = 0  # how many there are inside, which hold back the expiry
         self._task: asyncio.Task[object] | None = None
         self._parent: Scope | None = None
         self._by_hand = False
         self._looked_again = False
         self._own_cancels = 0
         self._entry_count = 0
-        self._entered_at = 0.0
-        self._fired_at = 0.0
+        # Set when it is entered, and when it fires: that costs nothing here.
+        self._entered_at: float
+        self._fired_at: float
 
     def when(self) -> float | None:
         """The deadline as a `loop.time()` in seconds, or None where there is no limit.
@@ -183,7 +203,7 @@ class Scope:
         if self._delay is not None:
             self._when = now + self._delay
         if task.cancelling():
-            self._entry_count = _delivered_cancels(task)
+            self._entry_count = delivered_cancels(task)
         outer = _latest.get()
         if outer is not None:
             self._parent = _nearest_live(outer)
@@ -226,7 +246,7 @@ class Scope:
         self._state = _EXPIRED if fired else _FINISHED
         try:
             if misuse is not None:
-                if exc_type is GeneratorExit and _is_destroyed(task):
+                if exc_type is GeneratorExit and is_destroyed(task):
                     return None  # a task that was forgotten, or outlived its loop
                 raise RuntimeError(f"{self._title} was left {misuse}")
             return self._conclude(task, exc) if fired else None
@@ -258,7 +278,7 @@ class Scope:
         """What becomes of `exc` when the scope has fired and its own cancels are taken back."""
         if exc is None:
             return None  # swallowed (law 19)
-        if not _only_cancellation(exc):
+        if not only_cancellation(exc):
             if not self._by_hand:
                 with contextlib.suppress(Exception):  # a frozen dataclass takes no notes
                     exc.add_note(f"{self._title} had expired {self.overrun:.3f} s before")
@@ -284,7 +304,7 @@ class Scope:
             f"{self._title}: the limit of {format_seconds(seconds)} was reached after "
             f"{elapsed:.3f} s"
             f"{during}",
-            limit="scope",
+            limit=self._limit,
             seconds=seconds,
             elapsed=elapsed,
             scope=self,
@@ -315,13 +335,15 @@ class Scope:
     def _fire(self, task: asyncio.Task[object]) -> None:
         """Cancel the task that is inside, once, unless what it waits for has just arrived."""
         self._handle = None
+        if self._shields:
+            return  # until the shield is over
         loop = task.get_loop()
         now = loop.time()
         if now < self._when and not self._by_hand:
             # uvloop's timers are early at times (law 3).
             when = max(self._when, now + TIMER_STEP_SECONDS)
             self._handle = loop.call_at(when, self._fire, task)
-        elif not self._looked_again and _is_about_to_get_a_result(task):
+        elif not self._looked_again and is_about_to_get_a_result(task):
             # Cancelling now would lose what `loop.sock_recv` and its like carry (law 8).
             self._looked_again = True
             self._handle = loop.call_soon(self._fire, task)
@@ -330,15 +352,39 @@ class Scope:
                 self._warn_of_count(task)
             self._state = _EXPIRING
             self._fired_at = now
-            self._own_cancels += 1
             if observed:
                 tell(loop, "scope_fired", self, task)
-            task.cancel(f"{self._title} {'was cancelled' if self._by_hand else 'expired'}")
+            self._cut()
+            self._handle = Stubborn(task, now, self._grace, self._title, self._cut)
+
+    def _cut(self) -> None:
+        if self._task is not None:
+            self._own_cancels += 1
+            how = "was cancelled" if self._by_hand else "expired"
+            cancel(self._task, f"{self._title} {how}")
+
+    def _hold(self) -> None:
+        """A shield begins inside: neither the expiry nor what follows it is felt meanwhile."""
+        self._shields += 1
+        if isinstance(self._handle, Stubborn):
+            self._handle.hold()
+
+    def _release(self) -> None:
+        """The shield has ended: what was due meanwhile is felt at the next suspension."""
+        self._shields -= 1
+        task = self._task
+        if self._shields or task is None:
+            return
+        if isinstance(self._handle, Stubborn):
+            self._handle.resume()
+        elif self._handle is None and self._state is _ACTIVE:
+            loop = task.get_loop()
+            self._arm(task, loop, loop.time())
 
     def _warn_of_count(self, task: asyncio.Task[object]) -> None:
         """Say why this scope will not convert its expiry, where that is not plain (law 17)."""
         enclosing = _live_scopes(self._parent)
-        if _is_about_to_be_cancelled(task) or any(s._state is _EXPIRING for s in enclosing):
+        if is_about_to_be_cancelled(task) or any(s._state is _EXPIRING for s in enclosing):
             return
         _logger.warning(
             "%s expires while task %r counts %d cancellation(s) more than when it entered; it "
@@ -352,7 +398,7 @@ class Scope:
 
     @property
     def _title(self) -> str:
-        return "scope" if self.name is None else f"scope {self.name!r}"
+        return self._limit if self.name is None else f"{self._limit} {self.name!r}"
 
     def __repr__(self) -> str:
         info = "" if self.name is None else f" {self.name}"
@@ -362,10 +408,12 @@ class Scope:
             info += f" delay={self._delay:.3f}"
         elif self._when < math.inf:
             info += f" when={self._when:.3f}"
-        return f"<Scope{info}>"
+        return f"<{type(self).__name__}{info}>"
 
 
-def timeout(delay: float | Deadline | None, *, name: str | None = None) -> Scope:
+def timeout(
+    delay: float | Deadline | None, *, name: str | None = None, grace: float | None = None
+) -> Scope:
     """A scope that raises `DeadlineExceeded` when its block takes longer than `delay` seconds.
 
     `delay` counts from entering the block. None or infinity mean no limit, zero or a negative
@@ -384,35 +432,41 @@ def timeout(delay: float | Deadline | None, *, name: str | None = None) -> Scope
     Cancellation: a cancel from outside always stays a ``CancelledError``, in every order with the
     expiry; `Task.cancelling()` is left as it was.
     """
-    return Scope(delay, None, name, False)
+    return Scope(delay, None, name, False, grace)
 
 
-def timeout_at(when: float | Deadline | None, *, name: str | None = None) -> Scope:
+def timeout_at(
+    when: float | Deadline | None, *, name: str | None = None, grace: float | None = None
+) -> Scope:
     """A scope that raises `DeadlineExceeded` when its block runs past the point `when`.
 
     `when` is a `loop.time()` in seconds or a `Deadline`; None or infinity mean no limit, a point
     in the past fires at the first suspension. All else, errors and cancellation included, is as
     in `timeout`.
     """
-    return Scope(None, when, name, False)
+    return Scope(None, when, name, False, grace)
 
 
-def move_on_after(delay: float | Deadline | None, *, name: str | None = None) -> Scope:
+def move_on_after(
+    delay: float | Deadline | None, *, name: str | None = None, grace: float | None = None
+) -> Scope:
     """A scope that ends its block quietly when it takes longer than `delay` seconds.
 
     As `timeout`, but its own expiry raises nothing: the program goes on after the block, and
     `Scope.caught` says whether the block was cut. None or infinity mean no limit.
     """
-    return Scope(delay, None, name, True)
+    return Scope(delay, None, name, True, grace)
 
 
-def move_on_at(when: float | Deadline | None, *, name: str | None = None) -> Scope:
+def move_on_at(
+    when: float | Deadline | None, *, name: str | None = None, grace: float | None = None
+) -> Scope:
     """A scope that ends its block quietly when it runs past the point `when`.
 
     `when` is a `loop.time()` in seconds or a `Deadline`; None or infinity mean no limit. All else
     is as in `move_on_after`.
     """
-    return Scope(None, when, name, True)
+    return Scope(None, when, name, True, grace)
 
 
 def current_deadline() -> float:
@@ -421,7 +475,7 @@ def current_deadline() -> float:
     Infinity where there is none. In a task that was started inside a scope this reads the
     inherited deadline, although that scope cuts only the task that entered it (law 6).
     """
-    return min((scope._when for scope in enclosing_scopes()), default=math.inf)
+    return min((scope._when for scope in _scopes_that_count()), default=math.inf)
 
 
 def remaining() -> float:
@@ -429,13 +483,27 @@ def remaining() -> float:
 
     Also in a thread that was started inside a scope, by `asyncio.to_thread` for instance.
     """
-    scopes = _live_scopes(_latest.get())
-    return min((scope.remaining() for scope in scopes), default=math.inf)
+    return min((scope.remaining() for scope in _scopes_that_count()), default=math.inf)
 
 
 def enclosing_scopes() -> Iterator[Scope]:
     """The scopes that the running code stands in, also inherited ones; the innermost first."""
     return _live_scopes(_latest.get())
+
+
+def _scopes_that_count() -> Iterator[Scope]:
+    """The enclosing scopes up to the nearest shield, which is one of them (law 4)."""
+    for scope in enclosing_scopes():
+        yield scope
+        if scope._is_shield:
+            return
+
+
+def _check_grace(grace: float) -> float:
+    seconds = check_seconds(grace, "grace")
+    if seconds < 0:
+        raise ValueError("grace must be at least 0 seconds, or None: the body is cut once")
+    return seconds
 
 
 def _point(when: float | Deadline | None) -> float:
@@ -456,38 +524,3 @@ def _live_scopes(scope: Scope | None) -> Iterator[Scope]:
     while (scope := _nearest_live(scope)) is not None:
         yield scope
         scope = scope._parent
-
-
-def _delivered_cancels(task: asyncio.Task[object]) -> int:
-    """The cancels of `task` that its code is sure to have met, by the rule of law 16.
-
-    `_must_cancel` is set while a cancel waits for the next suspension; tasks in C, in Python and
-    eager ones all show it, but not how many wait: then none is sure to have been met. Where it
-    can't be read, a pending cancel counts as met: the scope may then answer in place of it, as
-    `asyncio.timeout` does.
-    """
-    return 0 if getattr(task, "_must_cancel", False) else task.cancelling()
-
-
-def _is_about_to_get_a_result(task: asyncio.Task[object]) -> bool:
-    future = getattr(task, "_fut_waiter", None)
-    return future is not None and future.done() and not future.cancelled()
-
-
-def _is_about_to_be_cancelled(task: asyncio.Task[object]) -> bool:
-    future = getattr(task, "_fut_waiter", None)
-    return getattr(task, "_must_cancel", False) or (future is not None and future.cancelled())
-
-
-def _is_destroyed(task: asyncio.Task[object]) -> bool:
-    """Whether the coroutine of `task` is being closed: it runs, and the task does not."""
-    if task.done():  # and so without a coroutine; Python 3.12.1 crashes when asked for that
-        return False
-    running = getattr(task.get_coro(), "cr_running", False)
-    return running and current_task(task.get_loop()) is not task
-
-
-def _only_cancellation(exc: BaseException) -> bool:
-    if isinstance(exc, BaseExceptionGroup):
-        return all(_only_cancellation(one) for one in exc.exceptions)
-    return isinstance(exc, asyncio.CancelledError)

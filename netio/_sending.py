@@ -27,6 +27,7 @@ from netio._defaults import (
     SYSTEM_CALL_COST,
 )
 from netio._errors import ConnectionLost, NetioError, StreamClosed, connection_lost
+from netio._holding import give_turn
 from netio._limits import Operation, Timeouts
 from netio._receiving import Receiver
 
@@ -328,7 +329,7 @@ class Sender:
                     await self.channel.park(outgoing)
                     self._turns.renew()
                 elif waited:
-                    await asyncio.sleep(0)  # a scope that fired in the same tick answers (law 15)
+                    await give_turn()  # a scope that fired in the same tick answers (law 15)
                 else:
                     raise outgoing.exceeded(now, "it was still waiting for an earlier write")
                 waited = not expired
@@ -363,7 +364,7 @@ class Sender:
                     await channel.wait_writable(outgoing)
                     self._turns.renew()
                 elif waited:
-                    await asyncio.sleep(0)  # a scope that fired in the same tick answers (law 15)
+                    await give_turn()  # a scope that fired in the same tick answers (law 15)
                 else:
                     raise outgoing.exceeded(now, outgoing.progress(), done=outgoing.done)
                 waited = not expired

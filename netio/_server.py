@@ -29,6 +29,7 @@ from netio._defaults import (
     DefaultType,
 )
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
+from netio._holding import give_turn
 from netio._limits import (
     DEFAULT_TIMEOUTS,
     Operation,
@@ -429,7 +430,7 @@ async def _serve(
     timeouts: Timeouts,
 ) -> Server:
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(0)  # a numeric address is bound, or refused, without waiting (law 35)
+    await give_turn()  # a numeric address is bound, or refused, without waiting (law 35)
     acceptors: list[Acceptor]
     if isinstance(where, socket.socket):
         start_listening(where, backlog)

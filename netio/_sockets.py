@@ -42,7 +42,7 @@ from netio._errors import (
     connection_lost,
 )
 from netio._limits import DEFAULT_TIMEOUTS, Operation, check_timeout
-from netio._readiness import DescriptorReadiness
+from netio._readiness import DescriptorReadiness, Waiter
 from netio._stream import Stream
 from netio._turns import Turns, turns_of
 
@@ -249,7 +249,9 @@ class _Call(Operation):
                 # Ready, and yet it would block, and not only since the loop has looked before the
                 # last bytes were taken: out-of-band data on a Unix socket does that for good. Look
                 # again in a while, and don't spin.
-                await asyncio.sleep(TIMER_STEP_SECONDS)
+                rest = Waiter(loop.time() + TIMER_STEP_SECONDS)
+                await readiness.park(rest)
+                readiness.leave(rest)
             await wait(self)
             await self.let_scopes_answer(loop)
             turns.renew()

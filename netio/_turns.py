@@ -12,6 +12,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from netio._defaults import COST_SHIFT, OPERATIONS_PER_TURN, SYSTEM_CALL_COST
+from netio._holding import give_turn
 
 
 class Turns:
@@ -40,7 +41,7 @@ class Turns:
     async def give(self) -> None:
         """Let the loop turn once."""
         self.credit = OPERATIONS_PER_TURN
-        await asyncio.sleep(0)
+        await give_turn()
 
     async def pay(self) -> None:
         """An operation ends without having waited, one that did not get as far, too."""

@@ -16,6 +16,7 @@ from scope_statements import BodyError, World, run_block
 from virtual import TASK_FACTORIES
 
 import netio
+from netio import _holding
 from netio.testing import Deadlock, VirtualLoop
 
 # anyio's scopes keep the loop busy while a block that they have cut waits. Time passes anyway.
@@ -95,6 +96,9 @@ class PythonTask(Watched, asyncio.tasks._PyTask):  # type: ignore[misc,name-defi
 
 def caller(frame: types.FrameType) -> Any:
     """Known by its frame: the timeouts and groups of asyncio cancel without a message."""
+    if frame.f_code is _holding.cancel.__code__:  # for a scope
+        assert frame.f_back is not None
+        frame = frame.f_back
     by = frame.f_locals.get("self")
     if isinstance(by, anyio.CancelScope):
         return ANYIO

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "netio"
 
 LAYERS = {
     0: "_errors _defaults _arguments",
-    1: "_readiness _scopes _limits _tasks _turns _observing",
+    1: "_readiness _scopes _stubborn _shields _holding _cancels _stacks _limits _tasks _turns "
+    "_observing",
     2: "_channel _memory _buffer",
     3: "_stream _receiving _sending _iterator _sockets _observer",
     4: "_resolve _network _connect _server _opening",
@@ -30,7 +31,7 @@ LOOP_CALLS = {
     "remove_writer": PRIMITIVE,
     "create_future": PRIMITIVE,
     "call_later": PRIMITIVE,
-    "call_at": PRIMITIVE | {"_scopes"},
+    "call_at": PRIMITIVE | {"_scopes", "_stubborn"},
 }
 
 FILE_LINES_MAX = 600

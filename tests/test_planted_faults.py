@@ -92,7 +92,7 @@ FAULTS = [
         "test_scope_races.py::test_a_cancel_pending_at_entry_beats_a_scope_that_has_expired_already",
         (
             "_scopes.py",
-            "        self._entry_count = _delivered_cancels(task)\n",
+            "        self._entry_count = delivered_cancels(task)\n",
             "        self._entry_count = task.cancelling()\n",
         ),
     ),
@@ -110,7 +110,7 @@ FAULTS = [
         "test_scopes.py::test_a_result_that_came_in_the_tick_of_the_expiry_is_not_lost",
         (
             "_scopes.py",
-            "        elif not self._looked_again and _is_about_to_get_a_result(task):\n",
+            "        elif not self._looked_again and is_about_to_get_a_result(task):\n",
             "        elif False:\n",
         ),
     ),

@@ -22,7 +22,7 @@ PROMISED = {
     # bare sockets
     "read_bytes", "readuntil", "write_bytes",
     # servers
-    "serve_tcp", "Server", "ServerStatistics", "ShutdownReport",
+    "serve_tcp", "shield", "Server", "ServerStatistics", "ShutdownReport",
     # errors
     "NetioError", "DeadlineExceeded", "ConnectFailed", "ConnectionLost", "ConnectionReset",
     "BrokenPipe", "IncompleteRead", "LimitExceeded", "StreamClosed", "StreamBusy",

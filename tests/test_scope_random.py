@@ -115,13 +115,13 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "the inner scope answers for others": (netio.Scope, "_conclude", answer_for_others),
     "a cancel pending at entry counts as met": (
         _scopes,
-        "_delivered_cancels",
+        "delivered_cancels",
         asyncio.Task.cancelling,
     ),
-    "an earlier cancel counts as a new one": (_scopes, "_delivered_cancels", lambda task: 0),
+    "an earlier cancel counts as a new one": (_scopes, "delivered_cancels", lambda task: 0),
     "a group is no cancellation": (
         _scopes,
-        "_only_cancellation",
+        "only_cancellation",
         lambda error: isinstance(error, asyncio.CancelledError),
     ),
     "the running task is cancelled": (netio.Scope, "__aenter__", cancel_the_running_task),

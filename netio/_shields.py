@@ -1,0 +1,141 @@
+"""Shields: cleanup that must finish, within a bound.
+
+A shield is a scope with two more effects, for as long as its block runs:
+
+- the scopes around it don't fire; those that are due fire at the first suspension after it;
+- the cancels of its task don't reach the waits of netio's operations. What came is remembered, and
+  raised once when the block is left; `Task.cancelling()` counts it all the time (law 22).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from asyncio import current_task
+from typing import TYPE_CHECKING, Any, Self
+
+from netio._cancels import only_cancellation
+from netio._holding import Hold
+from netio._limits import Deadline, check_seconds
+from netio._scopes import Scope, enclosing_scopes
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Shield(Scope):
+    """The scope that `shield` makes: see there."""
+
+    _limit = "shield"
+    _is_shield = True
+
+    __slots__ = ("_around", "_hold_of_cancels")
+
+    def __init__(self, limit: float | Deadline, name: str | None = None) -> None:
+        _check_bound(limit, "limit")
+        super().__init__(limit, None, name)
+        self._around: list[Scope] = []
+        self._hold_of_cancels = Hold(answers_scopes=True)
+
+    def reschedule(self, when: float | Deadline | None) -> None:
+        """Move the bound to the point `when` (`loop.time()`, seconds). There always is one.
+
+        Raises:
+            ValueError: `when` is None, infinity or NaN.
+            RuntimeError: the shield has not been entered, has fired, was cancelled or left.
+        """
+        _check_bound(when, "when")
+        super().reschedule(when)
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        task = self._task
+        self._around = [s for s in enclosing_scopes() if s._task is task and s is not self]
+        for scope in self._around:
+            scope._hold()
+        self._hold_of_cancels.__enter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        task = self._task
+        try:
+            caught = await super().__aexit__(exc_type, exc, traceback)
+        finally:
+            for scope in self._around:
+                scope._release()
+            self._around = []
+            self._hold_of_cancels.__exit__(exc_type, exc, traceback)
+        if task is None or not _is_running(task):
+            return caught  # it is being destroyed; a mistake has raised by now
+        held = self._hold_of_cancels.pass_out()
+        # One that was taken back meanwhile, by the limit within the block that made it, is over.
+        if held is not None and task.cancelling() > self._entry_count:
+            if exc is None:
+                raise asyncio.CancelledError(*held)
+            if not only_cancellation(exc):
+                _leave_pending(task, held)
+        return caught
+
+
+def shield(limit: float | Deadline, *, name: str | None = None) -> Scope:
+    """A scope for cleanup that must finish, within `limit` seconds: ``async with shield(2):``.
+
+    In its block nothing cuts netio's own waits but the bound itself and the scopes that are opened
+    inside: the scopes around fire when it is over, and a cancel from outside that comes meanwhile
+    is remembered, and raised once when the block is left. So a program can say goodbye to a peer
+    though it was told to stop:
+
+        try:
+            await serve(stream)
+        finally:
+            async with netio.shield(2):
+                await stream.write(GOODBYE)
+
+    `limit` is seconds from entering the block, or a `Deadline`. A shield always has a bound: there
+    is no value for "none". Zero or less takes what needs no waiting. `name` is what errors call it.
+
+    What is awaited beside netio's operations, `asyncio.sleep` or a task for instance, is cut by a
+    cancel from outside as ever; run it with `shielded`. The same goes for limits of other kinds
+    inside the block: an `asyncio.timeout` there can't cut netio's waits, so use `timeout`. Only an
+    anyio scope around the block is kept out altogether, since a cancelled one would keep the loop
+    busy for as long.
+
+    Returns: the `Scope`, to be used once with ``async with``. In its block `current_deadline` and
+    `remaining` see the bound, and nothing of the scopes around.
+
+    Raises:
+        TypeError: `limit` is not a number or a `Deadline`.
+        ValueError: `limit` is None, infinity or NaN.
+
+    Leaving the block raises `DeadlineExceeded` with the limit ``"shield"`` if the bound cut it.
+
+    Cancellation: as said above. One that was held back is raised as ``CancelledError`` when the
+    block ends well; if it ends with an error, that error goes on, and the cancel is met by the
+    next suspension. `Task.cancelling()` counts it in both cases.
+    """
+    return Shield(limit, name)
+
+
+def _is_running(task: asyncio.Task[object]) -> bool:
+    return current_task(task.get_loop()) is task
+
+
+def _leave_pending(task: asyncio.Task[object], message: tuple[Any, ...]) -> None:
+    """Have the next suspension of the running `task` raise a cancel that is counted already."""
+    task.cancel(*message)
+    task.uncancel()
+
+
+def _check_bound(limit: float | Deadline | None, name: str) -> None:
+    point = math.inf if limit is None else _seconds(limit, name)
+    if point == math.inf:
+        raise ValueError(f"{name} must be finite: a shield always has a bound")
+
+
+def _seconds(limit: float | Deadline, name: str) -> float:
+    return limit.when if isinstance(limit, Deadline) else check_seconds(limit, name)
