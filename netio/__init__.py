@@ -38,7 +38,8 @@ from netio._scopes import (
 from netio._server import Server, ServerStatistics, ShutdownReport, serve_tcp
 from netio._shields import shield
 from netio._sockets import read_bytes, readuntil, write_bytes
-from netio._stream import Stream, StreamStatistics
+from netio._statistics import StreamStatistics
+from netio._stream import Stream
 
 __all__ = [
     "DEFAULT",

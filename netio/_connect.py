@@ -11,9 +11,10 @@ from netio._channel import SocketChannel
 from netio._defaults import DEFAULT, STREAM_LIMIT_BYTES
 from netio._errors import ConnectFailed, DeadlineExceeded, format_address
 from netio._holding import give_turn
-from netio._limits import DEFAULT_TIMEOUTS, Operation, check_timeout, check_timeouts
+from netio._limits import DEFAULT_TIMEOUTS, check_timeout, check_timeouts
 from netio._network import chosen_network
 from netio._opening import Opening
+from netio._operation import Operation
 from netio._sockets import connected_peer
 from netio._stream import Stream
 

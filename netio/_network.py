@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from netio._channel import Channel
     from netio._errors import Address
-    from netio._limits import Operation
+    from netio._operation import Operation
     from netio._readiness import Waiter
 
 

@@ -31,7 +31,8 @@ from netio._errors import (
     connection_lost,
 )
 from netio._holding import give_turn
-from netio._limits import HUGE_SECONDS, Operation, Timeouts
+from netio._limits import HUGE_SECONDS, Timeouts
+from netio._operation import Operation
 from netio._turns import turns_of
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from netio._readiness import Readiness
 
 if TYPE_CHECKING:
     from netio._errors import KnownAddress
-    from netio._limits import Operation
+    from netio._operation import Operation
 
 
 class Target(NamedTuple):

@@ -28,7 +28,8 @@ from netio._defaults import (
 )
 from netio._errors import ConnectionLost, NetioError, StreamClosed, connection_lost
 from netio._holding import give_turn
-from netio._limits import Operation, Timeouts
+from netio._limits import Timeouts
+from netio._operation import Operation
 from netio._receiving import Receiver
 
 if TYPE_CHECKING:

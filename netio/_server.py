@@ -30,15 +30,10 @@ from netio._defaults import (
 )
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._holding import give_turn
-from netio._limits import (
-    DEFAULT_TIMEOUTS,
-    Operation,
-    Timeouts,
-    check_seconds,
-    check_timeouts,
-)
+from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_seconds, check_timeouts
 from netio._network import SocketAcceptor, check_listener, chosen_network, start_listening
 from netio._opening import Opening
+from netio._operation import Operation
 from netio._stream import Stream
 from netio._tasks import wait_ended
 from netio._turns import turns_of

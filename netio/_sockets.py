@@ -41,7 +41,8 @@ from netio._errors import (
     StreamBusy,
     connection_lost,
 )
-from netio._limits import DEFAULT_TIMEOUTS, Operation, check_timeout
+from netio._limits import DEFAULT_TIMEOUTS, check_timeout
+from netio._operation import Operation
 from netio._readiness import DescriptorReadiness, Waiter
 from netio._stream import Stream
 from netio._turns import Turns, turns_of

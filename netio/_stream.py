@@ -6,7 +6,6 @@ This file is the public contract. Reading is done in ``_receiving.py``, writing 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import warnings
@@ -22,6 +21,7 @@ from netio._limits import Deadline, Timeouts, check_timeout, check_timeouts
 from netio._observing import observed, tell
 from netio._receiving import Receiver
 from netio._sending import Sender, few_views
+from netio._statistics import StreamStatistics
 
 if TYPE_CHECKING:
     import socket as sockets
@@ -32,21 +32,6 @@ if TYPE_CHECKING:
     from netio._channel import Channel
     from netio._errors import Address
     from netio._limits import Timeout
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class StreamStatistics:
-    """A snapshot of what a stream has done.
-
-    Attributes:
-        bytes_received: bytes taken from the connection, buffered ones included.
-        bytes_sent: bytes the kernel has taken.
-        buffered: bytes received and not yet read.
-    """
-
-    bytes_received: int
-    bytes_sent: int
-    buffered: int
 
 
 _NO_DEADLINES: Final[Mapping[str, Deadline]] = {}

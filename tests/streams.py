@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import netio
-from netio._limits import Operation
 from netio._memory import memory_pair
+from netio._operation import Operation
 from netio._readiness import WRITABLE, Waiter
 from netio._stream import Stream
 from netio.testing import Peer

@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "netio"
 
 LAYERS = {
     0: "_errors _defaults _arguments",
-    1: "_readiness _scopes _stubborn _shields _holding _cancels _stacks _limits _tasks _turns "
-    "_observing",
+    1: "_readiness _scopes _stubborn _shields _holding _cancels _limits _operation _tasks _turns "
+    "_observing _stacks",
     2: "_channel _memory _buffer",
-    3: "_stream _receiving _sending _iterator _sockets _observer",
+    3: "_stream _receiving _sending _iterator _sockets _observer _statistics",
     4: "_resolve _network _connect _server _opening",
     5: "testing",
     6: "__init__",

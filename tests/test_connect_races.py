@@ -27,7 +27,7 @@ from schedules import (
 
 import netio
 from netio import _network
-from netio._limits import Operation
+from netio._operation import Operation
 from netio.testing import Stage
 from netio.testing._exploring.notation import orders, placements
 

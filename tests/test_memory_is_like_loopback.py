@@ -16,9 +16,9 @@ from streams import outcome_of, tcp_sockets
 
 import netio
 from netio._channel import Channel, SocketChannel
-from netio._limits import Operation
 from netio._memory import memory_pair
 from netio._network import SystemNetwork
+from netio._operation import Operation
 from netio.testing import Network, run
 
 MOMENT_S = 0.002  # for loopback to deliver; virtual in memory

@@ -19,7 +19,7 @@ from streams import outcome_of, ticks
 
 import netio
 from netio import _resolve
-from netio._limits import Operation
+from netio._operation import Operation
 from netio._resolve import Target, resolver_of
 
 LATE_S = 0.05

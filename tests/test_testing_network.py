@@ -13,7 +13,7 @@ from streams import Ticker, outcome_of
 from virtual import virtual_loop
 
 import netio
-from netio._limits import Operation
+from netio._operation import Operation
 from netio._readiness import Waiter
 from netio.testing import Link, Network, faults, run
 

@@ -19,7 +19,7 @@ from virtual import python_task_factory, virtual_loop
 
 import netio
 import netio.testing._clock.loop
-from netio._limits import Operation
+from netio._operation import Operation
 from netio._readiness import Readiness, Waiter
 from netio._resolve import resolver_of
 from netio.testing import Deadlock, TooManySteps, VirtualLoop, new_event_loop, run

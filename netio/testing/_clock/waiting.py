@@ -14,8 +14,8 @@ import os
 import types
 from typing import TYPE_CHECKING, Any, Final
 
-from netio import _limits
-from netio._limits import Operation
+from netio import _operation
+from netio._operation import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Coroutines that are told of one task, the innermost.
 MAX_FRAMES: Final = 8
 
-_NETIO: Final = os.path.dirname(_limits.__file__) + os.sep
+_NETIO: Final = os.path.dirname(_operation.__file__) + os.sep
 _KIT: Final = os.path.join(_NETIO, "testing") + os.sep
 _STANDARD_LIBRARY: Final = os.path.dirname(asyncio.__file__) + os.sep
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from netio._channel import Channel
-    from netio._limits import Operation
     from netio._network import Acceptor
+    from netio._operation import Operation
 
 #: Real seconds, for the kernel, which needs microseconds.
 PATIENCE_SECONDS: Final = 5.0

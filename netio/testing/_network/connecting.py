@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from netio._errors import Address, KnownAddress
-    from netio._limits import Operation
+    from netio._operation import Operation
     from netio._readiness import Waiter
     from netio.testing._network.wire import Wire
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import asyncio
 
     from netio._errors import KnownAddress
-    from netio._limits import Operation
     from netio._memory import MemoryChannel
     from netio._network import Acceptor
+    from netio._operation import Operation
 
 _ANY: Final = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 _THIS_MACHINE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a connect to them goes

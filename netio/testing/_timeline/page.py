@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from netio._limits import LIMIT_WORDS
+from netio._operation import LIMIT_WORDS
 from netio.testing._timeline.drawing import drawing_of
 from netio.testing._timeline.shares import Piece, pieces_of, tasks_within
 from netio.testing._timeline.sheet import COLOURS
