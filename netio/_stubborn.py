@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from netio._cancels import is_about_to_be_cancelled, is_about_to_get_a_result
 from netio._defaults import STUBBORN_SECONDS, TIMER_STEP_SECONDS
-from netio._stacks import stack_of
+from netio._waiting import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,8 +107,10 @@ class Stubborn:
             self._cut()
 
     def _report(self, now: float) -> None:
-        state = "has ended without leaving its block (a yield inside a scope?)"
-        if not self._task.done():
-            state = "is still in its block, at\n  " + "\n  ".join(stack_of(self._task))
-        text = "%s has fired %.1f s ago, and task %r %s"
-        _logger.warning(text, self._title, now - self._fired_at, self._task.get_name(), state)
+        """Say once who goes on for how long, and where (law 21)."""
+        text = "%s has fired %.1f s ago, and its block still runs; %s"
+        if self._task.done():
+            where = f"{self._task.get_name()!r} has ended without leaving it: a yield inside?"
+        else:
+            where = describe(self._task)
+        _logger.warning(text, self._title, now - self._fired_at, where)

@@ -15,9 +15,9 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from netio._arguments import check_count
+from netio._waiting import describe
 from netio.testing._clock.handles import acts_at
 from netio.testing._clock.loop import VirtualLoop
-from netio.testing._clock.waiting import describe
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,8 +15,8 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, 
 from typing import Any, Final, TypeVar
 
 from netio._arguments import check_count
+from netio._waiting import describe
 from netio.testing._clock.loop import VirtualLoop, run_on
-from netio.testing._clock.waiting import describe
 from netio.testing._exploring import notation
 from netio.testing._exploring.notation import Script
 from netio.testing._exploring.stage import Event, Stage
