@@ -221,13 +221,14 @@ async def test_a_stall_that_is_taken_away_in_time_has_lost_nothing() -> None:
     network = with_faults()
     near, far = network.pair()
     async with near, far:
-        with network.add(faults.Timeout(60)) as _:
+        with network.add(faults.Timeout(60)) as stall:
             await near.write(b"hello ")
             await near.write(b"world")
             await near.write_eof()
             await asyncio.sleep(59)
         assert await far.read_all(limit=100) == b"hello world"
         assert now() == 59.0
+    assert_fired(stall)
     assert virtual_loop().timers() == []
 
 
@@ -794,9 +795,11 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: faults.Latency(1, after_seconds=-1), ValueError, "after_seconds"),
     (lambda: faults.Latency(1, toxicity=1.1), ValueError, "toxicity"),
     (lambda: faults.Latency(1, toxicity=-0.1), ValueError, "toxicity"),
+    (lambda: faults.Latency(1, toxicity="1"), TypeError, "toxicity must be a number, not"),  # type: ignore[arg-type]
     (lambda: faults.Latency(1, sometimes=True), TypeError, "sometimes"),  # type: ignore[call-arg]
     (lambda: faults.Bandwidth(0), ValueError, "rate"),
     (lambda: faults.Bandwidth(-3), ValueError, "rate"),
+    (lambda: faults.Bandwidth("3"), TypeError, "rate must be a number of bytes a second"),  # type: ignore[arg-type]
     (lambda: faults.Bandwidth(math.inf), ValueError, "rate"),
     (lambda: faults.Slicer(0), ValueError, "average_size"),
     (lambda: faults.Slicer(1.5), TypeError, "average_size"),  # type: ignore[arg-type]

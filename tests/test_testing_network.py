@@ -653,6 +653,7 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: Network(seed="x"), TypeError, "seed"),  # type: ignore[arg-type]
     (lambda: Network(lookup_seconds=-1), ValueError, "lookup_seconds"),
     (lambda: over().host("nobody"), ValueError, "name: .*'nobody'"),
+    (lambda: over().host("a"), ValueError, "no name 'a'; it knows .*'client', .*'server'.*names="),
     (lambda: over().host(5), TypeError, "name"),  # type: ignore[arg-type]
     (lambda: over().add("stall"), TypeError, "fault"),  # type: ignore[arg-type]
     (lambda: over().add(faults.Down(), to="nobody"), ValueError, "to: .*'nobody'"),
@@ -663,6 +664,16 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: over().add(faults.Partition("client", "six"), to="six"), ValueError, "to: "),
     (lambda: over().remove(faults.Down()), ValueError, "Down.* is not on this network"),
 ]
+
+
+async def test_a_name_that_does_not_resolve_is_told_with_those_that_would() -> None:
+    network = Network(names={"server": "10.0.0.1"})
+    with pytest.raises(netio.ConnectFailed) as caught:
+        await netio.connect_tcp("sever", 7000, network=network)
+    assert caught.value.attempts[0].__notes__ == [
+        "'sever' is not among the names of this netio.testing.Network: 'localhost', 'server' "
+        "(names= gives it more)"
+    ]
 
 
 @pytest.mark.parametrize(("make", "error", "match"), BAD)

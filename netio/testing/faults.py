@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, TypedDict, Unpack
 
 from netio._arguments import check_count
-from netio._limits import check_seconds
+from netio._limits import check_seconds, is_number
 
 __all__ = [
     "Bandwidth",
@@ -77,7 +77,7 @@ class Fault:
         self.direction = direction
         self.after_bytes = check_count(after_bytes, "after_bytes")
         self.after_seconds = finite(after_seconds, "after_seconds")
-        self.toxicity = finite(toxicity, "toxicity")
+        self.toxicity = finite(toxicity, "toxicity", of="")
         if self.toxicity > 1:
             raise ValueError(f"toxicity must be from 0 to 1, not {toxicity}")
         self.fired = 0
@@ -115,7 +115,7 @@ class Bandwidth(Fault):
     def __init__(self, rate: float, **where: Unpack[Where]) -> None:
         """`rate`: bytes a second, more than 0 (Toxiproxy's are KiB)."""
         super().__init__(**where)
-        self.rate = finite(rate, "rate")
+        self.rate = finite(rate, "rate", of=" of bytes a second")
         if not self.rate:
             raise ValueError("rate must be more than 0 bytes a second; Timeout is what stops all")
 
@@ -281,8 +281,10 @@ def assert_fired(*faults: Fault) -> None:
         raise AssertionError(f"{len(idle)} of {len(faults)} never fired: {', '.join(idle)}")
 
 
-def finite(value: float, name: str) -> float:
-    """A number that is finite and not negative, by its name in the error."""
+def finite(value: float, name: str, *, of: str = " of seconds") -> float:
+    """A number that is finite and not negative, by its name in the error, and what it counts."""
+    if not is_number(value):
+        raise TypeError(f"{name} must be a number{of}, not {type(value).__name__}")
     number = check_seconds(value, name)
     if not 0 <= number < math.inf:
         raise ValueError(f"{name} must be finite, and 0 or more, not {value}")

@@ -59,7 +59,9 @@ class Link:
     def __post_init__(self) -> None:
         faults.finite(self.latency, "latency")
         check_count(self.buffer_bytes, "buffer_bytes", at_least=1)
-        if self.bandwidth is not None and not faults.finite(self.bandwidth, "bandwidth"):
+        if self.bandwidth is not None and not faults.finite(
+            self.bandwidth, "bandwidth", of=" of bytes a second"
+        ):
             raise ValueError("bandwidth must be more than 0 bytes a second, or None")
 
 
@@ -182,7 +184,12 @@ class Network(Place[Connecting]):
             await wait_until(loop, loop.time() + self._lookup_seconds, operation)
         addresses = self._names.get(host.lower())
         if addresses is None:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            unknown = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            unknown.add_note(
+                f"{host!r} is not among the names of this netio.testing.Network: "
+                f"{self._names_told()}"
+            )
+            raise unknown
         return [_target(address, port) for address in addresses]
 
     async def dial(self, target: Target, operation: Operation) -> MemoryChannel:
@@ -314,8 +321,13 @@ class Network(Place[Connecting]):
         if (address := _address(host)) is not None:
             return (address,)
         if host.lower() not in self._names:
-            raise ValueError(f"{argument}: this network has no name {host!r}")
+            raise ValueError(
+                f"{argument}: this network has no name {host!r}; it knows {self._names_told()}"
+            )
         return self._names[host.lower()]
+
+    def _names_told(self) -> str:
+        return ", ".join(map(repr, sorted(self._names))) + " (names= gives it more)"
 
     def _in_use(self) -> bool:
         return bool(self._live or self._listeners)

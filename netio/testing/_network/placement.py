@@ -7,7 +7,7 @@ that are there; one that is added or taken away later finds the connections that
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from netio._arguments import check_count
 from netio.testing._network.stages import stage_class
@@ -23,17 +23,21 @@ C = TypeVar("C", bound="Connection")
 
 
 class Placement:
-    """A fault that was put somewhere. As a context manager, it is taken away on leaving."""
+    """A fault that was put somewhere. As a context manager, it is taken away on leaving.
 
-    def __init__(self, remove: Callable[[], None]) -> None:
+    ``with network.add(faults.Down()) as down:`` gives the fault, whose ``fired`` is its count.
+    """
+
+    def __init__(self, fault: Fault, remove: Callable[[], None]) -> None:
+        self._fault = fault
         self._remove = remove
 
     def remove(self) -> None:
         """Take the fault away; what it holds goes on, in order. Nothing if it was taken away."""
         self._remove()
 
-    def __enter__(self) -> Self:
-        return self
+    def __enter__(self) -> Fault:
+        return self._fault
 
     def __exit__(
         self,
@@ -101,7 +105,7 @@ class Place(Generic[C]):
         placed = self._placed[fault] = _Placed(fault, self._added, applies)
         for connection in tuple(self._live.values()):
             self._attach(connection, placed)
-        return Placement(lambda: self._remove_placed(placed))
+        return Placement(fault, lambda: self._remove_placed(placed))
 
     def _remove_placed(self, placed: _Placed[C]) -> None:
         """If it is still there; and not the same fault when it was put there again."""
