@@ -703,6 +703,7 @@ def test_a_stage_plays_one_program_once() -> None:
         ({"max_schedules": 0}, ValueError, "max_schedules must be"),
         ({"max_steps": 0}, ValueError, "max_steps must be"),
         ({"schedules": ["c|x"]}, ValueError, "'c|x' has 'x', which is no event"),
+        ({"schedules": ["x"], "events": {"c": CANCEL}}, ValueError, "in `events`, which has 'c'"),
         ({"schedules": ["c c"]}, ValueError, "which is no event"),
     ],
 )
@@ -715,6 +716,23 @@ def test_an_impossible_argument_is_refused_before_anything_is_played(
     with pytest.raises(error) as refused:
         explore(scenario, **options)
     assert text in str(refused.value)
+
+
+@pytest.mark.parametrize("program", [asyncio.sleep, None, lambda: nothing])
+def test_a_program_that_is_no_coroutine_is_refused_by_the_first_schedule(program: Any) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.play(program)
+
+    with pytest.raises(
+        TypeError, match="program must be a coroutine, as calling an async function"
+    ):
+        replay(scenario, "c")
+
+
+@pytest.mark.parametrize("play", [explore, lambda scenario: replay(scenario, "c")])
+def test_a_scenario_that_is_not_async_is_told(play: Any) -> None:
+    with pytest.raises((TypeError, CounterExample), match="scenario must be an async function"):
+        play(lambda stage: None)
 
 
 def test_data_that_is_none_and_an_event_without_an_act_are_told() -> None:

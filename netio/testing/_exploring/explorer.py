@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import inspect
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
@@ -356,7 +357,10 @@ class _Search:
         if alone and task is not None:
             task.set_name("the scenario")  # and no number, which would be another one each time
         try:
-            await self._scenario(stage)
+            playing = self._scenario(stage)
+            if not inspect.isawaitable(playing):
+                raise TypeError("scenario must be an async function, which is given a Stage")
+            await playing
             stage.check_played()
             stage.check_closed()
             if alone:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 _TURN: Final = re.compile(r"(^|[|/])(\w*)")
 _STEP: Final = re.compile(r"([|/]*)(\w)")
@@ -77,12 +77,16 @@ def letters(schedule: str) -> str:
     return re.sub(r"[|/]", "", schedule)
 
 
-def check(schedule: str, known: Iterable[str]) -> None:
+def check(schedule: str, known: Collection[str]) -> None:
     """ValueError for what is no schedule of these events."""
     strange = set(schedule) - set(known) - {"|", "/"}
     if strange:
         told = ", ".join(map(repr, sorted(strange)))
-        raise ValueError(f"the schedule {schedule!r} has {told}, which is no event")
+        there = ", ".join(map(repr, known)) or "none"
+        raise ValueError(
+            f"the schedule {schedule!r} has {told}, which is no event in `events`, "
+            f"which has {there}"
+        )
 
 
 def length(schedule: str) -> tuple[int, int, str]:

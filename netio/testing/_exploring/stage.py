@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import inspect
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from netio._defaults import STREAM_LIMIT_BYTES
@@ -205,6 +206,11 @@ class Stage:
 
     def start(self, program: Coroutine[Any, Any, T]) -> None:
         """Begin to run `program`, and play nothing yet: the first half of `play`."""
+        if not inspect.isawaitable(program):
+            raise TypeError(
+                "program must be a coroutine, as calling an async function makes it, "
+                f"not {program!r}"
+            )
         if self._task is not None:
             program.close()
             raise RuntimeError("a stage plays one program; this one has begun to play already")
