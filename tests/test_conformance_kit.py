@@ -54,6 +54,11 @@ async def test_a_check_that_is_not_there_is_refused_with_the_nearest_name() -> N
         await check_stream(good, only="read_exactly_gives_as_many_bytes")
 
 
+async def test_to_look_at_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="only must not be empty"):
+        await check_stream(good, only=[])
+
+
 @pytest.mark.virtual_clock
 async def test_what_a_transport_lacks_is_not_applicable_and_is_said() -> None:
     report = await check_stream(good, lacks=["half_close"], only=[ONE, HALF_CLOSE])
@@ -85,6 +90,12 @@ async def test_what_no_transport_is_asked_for_can_not_be_lacked(lacks: Any) -> N
 )
 async def test_what_is_no_pair_of_streams_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"make_pair must give two netio\.Streams, not"):
+        await check_stream(wrong)
+
+
+@pytest.mark.parametrize("wrong", [lambda: (1, 2), lambda: None, (1, 2)])
+async def test_what_is_no_async_function_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="make_pair must be an async function"):
         await check_stream(wrong)
 
 

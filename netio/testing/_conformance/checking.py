@@ -359,8 +359,13 @@ class Pair(Scene):
         making = self._make_pair()
         if hasattr(making, "__aenter__"):
             made = await self._opened.enter_async_context(making)
-        else:
+        elif inspect.isawaitable(making):
             made = await making
+        else:
+            raise TypeError(
+                "make_pair must be an async function that returns two netio.Streams, or return an "
+                f"async context manager of them, and not {show(making)}"
+            )
         try:
             one, other = made
         except TypeError:

@@ -99,6 +99,10 @@ async def check_stream(
     if isinstance(lacks, str) or unknown:
         known = ", ".join(sorted(CAPABILITIES))
         raise ValueError(f"lacks must be a collection of: {known}; not {lacks!r}")
+    if not callable(make_pair):
+        raise TypeError(
+            f"make_pair must be an async function that returns two netio.Streams, not {make_pair!r}"
+        )
     ends: list[MakeScene] = [functools.partial(Pair, make_pair=make_pair, flipped=False)]
     if both_ways:
         ends.append(functools.partial(Pair, make_pair=make_pair, flipped=True))
@@ -189,6 +193,8 @@ def _chosen(checks: tuple[Check, ...], only: Only | None) -> list[Check]:
     if only is None:
         return list(checks)
     names = [only] if isinstance(only, (str, Check)) else list(only)
+    if not names:
+        raise ValueError("only must not be empty; None is for all checks")
     by_name = {key: check for check in checks for key in (check.name, check.promise)}
     chosen = []
     for name in map(str, names):
