@@ -89,6 +89,9 @@ def pytest_configure(config: pytest.Config) -> None:
     directory = config.getoption("netio_timeline")
     if directory is not None:
         where = config.invocation_params.dir / directory
+        there = next(path for path in (where, *where.parents) if path.exists())
+        if not there.is_dir():
+            raise pytest.UsageError(f"--netio-timeline: {there} is no directory")
         config.pluginmanager.register(Timelines(where), "netio timelines")
 
 

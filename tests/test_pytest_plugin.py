@@ -728,6 +728,16 @@ def test_no_timeline_is_written_when_none_is_asked_for(run: Run, pytester: Any) 
     assert "netio timeline" not in result.stdout.str()
 
 
+@pytest.mark.parametrize("directory", ["here", "here/timelines"])
+def test_a_directory_for_timelines_that_is_a_file_is_refused_at_once(
+    run: Run, pytester: Any, directory: str
+) -> None:
+    (pytester.path / "here").write_text("")
+    result = run(TIMED, f"--netio-timeline={directory}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --netio-timeline: *here is no directory"])
+
+
 def test_the_name_of_a_page_is_short() -> None:
     import _netio_pytest
 
