@@ -32,6 +32,8 @@ def describe(task: asyncio.Task[Any]) -> str:
     operation, frames = _cut_at_netio(frames)
     waits_for = operation or _waits_for(task)
     places = [_place(frame) for frame in reversed(frames[-MAX_FRAMES:])]
+    if operation and not places:  # a task of netio's own, or made of a call to it
+        return f"{task.get_name()!r} {waits_for}"
     where = ", called from ".join(places) or "at an unknown place"
     return f"{task.get_name()!r} {waits_for}: {where}"
 

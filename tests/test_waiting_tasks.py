@@ -39,6 +39,18 @@ def test_an_operation_of_netio_is_named_by_its_text_and_its_callers() -> None:
     assert places == ["fetch", "main"]
 
 
+def test_an_operation_that_no_code_of_the_program_has_called_is_told_without_a_place() -> None:
+    async def main() -> None:
+        near, far = Network().pair()
+        async with near, far, asyncio.TaskGroup() as group:
+            group.create_task(near.read_exactly(16, timeout=None), name="the reader")
+
+    assert re.fullmatch(
+        r"'the reader' waits in read_exactly\(16\) from [^: ]+:\d+",
+        said_of(main, task="the reader"),
+    )
+
+
 CALLS: dict[str, Callable[[netio.Stream], Any]] = {
     "read_some(65536)": lambda stream: stream.read_some(timeout=None),
     "read_exactly(16)": lambda stream: stream.read_exactly(16, timeout=None),
