@@ -659,6 +659,12 @@ def test_a_scenario_that_plays_nothing_is_told() -> None:
     assert "without `await stage.play(...)`" in str(found.value.__cause__)
 
 
+@pytest.mark.parametrize("schedule", [5, None, b"c"])
+def test_a_schedule_is_a_string(schedule: Any) -> None:
+    with pytest.raises(TypeError, match="schedule must be a str, not"):
+        replay(nothing, schedule)
+
+
 def test_a_stage_plays_one_program_once() -> None:
     async def twice(stage: Stage) -> None:
         await nothing(stage)
@@ -729,8 +735,18 @@ def test_a_program_that_is_no_coroutine_is_refused_by_the_first_schedule(program
         replay(scenario, "c")
 
 
+def test_an_act_for_what_is_no_event_is_refused() -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.play(asyncio.sleep(0), {"x": lambda: None})
+
+    with pytest.raises(ValueError, match="acts has 'x', which is no event in `events`"):
+        replay(scenario, "c")
+
+
 @pytest.mark.parametrize("play", [explore, lambda scenario: replay(scenario, "c")])
 def test_a_scenario_that_is_not_async_is_told(play: Any) -> None:
+    with pytest.raises(TypeError, match="scenario must be an async function"):
+        play(None)
     with pytest.raises((TypeError, CounterExample), match="scenario must be an async function"):
         play(lambda stage: None)
 

@@ -340,3 +340,15 @@ def test_a_run_is_not_changed_by_being_recorded(seed: int | None) -> None:
     with record() as timeline:
         assert run(main(), seed=seed) == plain
     assert len(timeline.events) > 50
+
+
+@pytest.mark.virtual_clock
+async def test_a_mark_may_be_called_by_anything_that_has_a_text() -> None:
+    with record() as timeline:
+        mark(7)  # type: ignore[arg-type]
+        mark("x", 5)  # type: ignore[arg-type]
+    assert [(event.kind, event.name) for event in timeline.events if event.kind != "task seen"] == [
+        ("mark", "7"),
+        ("5", "x"),
+    ]
+    assert "mark  7" in str(timeline)

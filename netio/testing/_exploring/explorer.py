@@ -306,6 +306,8 @@ class _Search:
     """Goes through schedules, each of which somebody else plays, up to the first that fails."""
 
     def __init__(self, scenario: Scenario, space: _Space) -> None:
+        if not callable(scenario):
+            raise TypeError(f"scenario must be an async function, not {scenario!r}")
         self._scenario = scenario
         self._space = space
         self._played: set[str] = set()

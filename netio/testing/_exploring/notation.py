@@ -79,6 +79,8 @@ def letters(schedule: str) -> str:
 
 def check(schedule: str, known: Collection[str]) -> None:
     """ValueError for what is no schedule of these events."""
+    if not isinstance(schedule, str):
+        raise TypeError(f"schedule must be a str, not {type(schedule).__name__}")
     strange = set(schedule) - set(known) - {"|", "/"}
     if strange:
         told = ", ".join(map(repr, sorted(strange)))

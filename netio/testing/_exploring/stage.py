@@ -196,11 +196,17 @@ class Stage:
         Returns: what has come of it, also if the program has raised.
 
         Raises:
+            TypeError, ValueError: `program` can't be awaited; `acts` has a letter that is no event.
             AssertionError: a cancel from outside has happened, and the program did not end as
                 cancelled; or the scope expired, and it has returned all the same.
 
         Cancellation: the program goes on; `explore` ends it.
         """
+        if strange := (acts or {}).keys() - self._events.keys():
+            if inspect.iscoroutine(program):
+                program.close()
+            told = ", ".join(map(repr, sorted(strange)))
+            raise ValueError(f"acts has {told}, which is no event in `events`")
         self.start(program)
         return await self.outcome(acts, ticks=ticks, may_swallow=may_swallow)
 

@@ -183,7 +183,7 @@ class Recorder(Observer):
     def marked(self, name: str, category: str, details: Mapping[str, object]) -> None:
         if self.belongs_to(asyncio.get_running_loop()):
             plain = {str(key): _plain(value) for key, value in details.items()}
-            self._write(category, name, self._name(asyncio.current_task()), plain)
+            self._write(str(category), str(name), self._name(asyncio.current_task()), plain)
 
     # How it is written down. ------------------------------------------------------------------
 
