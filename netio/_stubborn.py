@@ -56,8 +56,8 @@ class Stubborn:
         self._reports_at = now + STUBBORN_SECONDS
         self._looked_again = False
         self._held = False
-        self._timer: asyncio.Handle | None = None
-        self._set_timer(now)
+        # Most blocks are left in this very turn of the loop, and need no timer.
+        self._timer: asyncio.Handle | None = task.get_loop().call_soon(self._ring)
 
     def cancel(self) -> None:
         """The block was left."""

@@ -288,7 +288,7 @@ def test_a_timer_that_rings_early_does_not_make_the_scope_early() -> None:
     loop = EarlyLoop()
     loop.run_until_complete(main())
     assert 1.0 <= loop.time() < 1.001
-    assert loop.timers_set == 3  # with that of the report on stubborn bodies
+    assert loop.timers_set == 2
     loop.close()
 
 
