@@ -29,6 +29,12 @@ def check_count(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
     return count
 
 
+def check_callable(value: object, name: str) -> None:
+    """A function, or what is called like one."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, not {type(value).__name__}")
+
+
 def check_separators(separator: bytes | tuple[bytes, ...]) -> tuple[bytes, ...]:
     """One or several separators, none of them empty."""
     separators = separator if isinstance(separator, tuple) else (separator,)

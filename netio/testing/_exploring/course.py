@@ -54,7 +54,7 @@ class Course:
         try:
             self._happen(event)
         except BaseException as error:  # which the loop would only log
-            self._failed = error
+            self._failed = self._failed or error
 
     def _end(self) -> None:
         self._ended = True

@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
-from netio._arguments import check_count
+from netio._arguments import check_callable, check_count
 from netio._waiting import describe
 from netio.testing._clock.loop import VirtualLoop, run_on
 from netio.testing._exploring import notation
 from netio.testing._exploring.notation import Script
 from netio.testing._exploring.stage import Event, Stage
+from netio.testing._leaks import live_timers
 from netio.testing.events import STANDARD
 
 T = TypeVar("T")
@@ -104,7 +105,7 @@ def explore(
     max_events: of one schedule. All of 0 to so many are played.
     ticks: turns of the loop that may lie between two events, and before the first one. In each of
         them all orders of the events are played, ahead of and behind what was woken in between.
-    seeds: draw one schedule for each of these seeds, or for so many (0, 1, ...), instead of playing
+    seeds: draw one schedule for so many seeds (0, 1, ...), or for each of these, instead of playing
         all; None: play all.
     legal: which orders of events can happen, by their letters; None: all but those ruled out above.
     schedules: play exactly these; None: those that all the rest describes.
@@ -114,14 +115,15 @@ def explore(
 
     Besides what the scenario asserts, these fail a schedule: a program that waits for ever or has
     no end (`Deadlock`, `TooManySteps`), one that swallows a cancel or an expiry (`Stage.play`),
-    tasks and connections that are left, and what the loop would have logged.
+    tasks, timers and connections that are left, and what the loop would have logged.
 
     Returns: an `Exploration`: how many schedules were played, and how often each event happened.
 
     Raises:
         CounterExample: a schedule fails. It names the shortest that was found.
-        AssertionError: all were played, and an event has not really happened in any of them: they
-            say nothing of it.
+        AssertionError: all were played, or one for each of so many seeds, and an event has not
+            really happened in any of them: they say nothing of it. (Where `schedules` or the seeds
+            are named, which events happen is up to you.)
         ValueError: there are more than `max_schedules`, or an argument is none.
         RuntimeError: a loop runs in this thread already (see `explore_here`).
     """
@@ -139,7 +141,7 @@ def explore(
     error: BaseException | None = None
     while (schedule := _following(going, error)) is not None:
         error = play(schedule)
-    return search.conclude(all_events=seeds is None and schedules is None)
+    return search.conclude(all_events=_asks_for_all(seeds, schedules))
 
 
 async def explore_here(
@@ -176,12 +178,12 @@ async def explore_here(
         error = None
         try:
             await search.one(schedule, alone=False)
-        except Exception as raised:
-            error = raised
         except BaseException as raised:
-            raised.add_note(f"while the schedule {schedule!r} was played")
-            raise
-    return search.conclude(all_events=seeds is None and schedules is None)
+            if not _is_of_scenario(raised):
+                raised.add_note(f"while the schedule {schedule!r} was played")
+                raise
+            error = raised
+    return search.conclude(all_events=_asks_for_all(seeds, schedules))
 
 
 def replay(
@@ -219,6 +221,8 @@ class _Space:
         if not isinstance(events, Mapping):
             raise TypeError(f"events must map letters to events, not {type(events).__name__}")
         for letter, event in events.items():
+            if not isinstance(letter, str):
+                raise TypeError(f"an event is called by a letter, not by {letter!r}")
             if len(letter) != 1 or not letter.isalnum():
                 raise ValueError(f"an event is called by one letter or digit, not {letter!r}")
             if not isinstance(event, Event):
@@ -231,6 +235,8 @@ class _Space:
         self._script = Script("".join(events), of("data"), of("end"), of("reset"))
         self._max_events = min(check_count(max_events, "max_events", at_least=1), len(events))
         self._ticks = check_count(ticks, "ticks")
+        if legal is not None:
+            check_callable(legal, "legal")
         self._legal = legal
         self._max_schedules = check_count(max_schedules, "max_schedules", at_least=1)
 
@@ -258,6 +264,8 @@ class _Space:
                 notation.check(schedule, self.events)
             return iter([(schedule, None) for schedule in given])
         if seeds is not None:
+            if not self.events:
+                raise ValueError("seeds draw events, and there are none")
             if isinstance(seeds, int):
                 seeds = range(check_count(seeds, "seeds", at_least=1))
             several = _several(seeds, "seeds", "an int or an iterable of them")
@@ -366,7 +374,7 @@ class _Search:
             stage.check_played()
             stage.check_closed()
             if alone:
-                await _check_no_task_is_left()
+                await _check_nothing_is_left()
         finally:
             self._happened.update(set(stage.happened))
             await stage.close()
@@ -385,7 +393,7 @@ class _Search:
             raise AssertionError(
                 f"in none of {len(self._played):,} schedules has it really happened: {told}. The "
                 "program was over, or there was nothing for it to happen to, or max_events leaves "
-                "no room for what must come before"
+                "no room for what must come before, or too few seeds have drawn it"
             )
         happened = {e: self._happened[e] for e in self._space.events if self._happened[e]}
         return Exploration(len(self._played), happened)
@@ -406,6 +414,11 @@ class _Search:
         return CounterExample("\n".join(lines), schedule, found, seed, played)
 
 
+def _asks_for_all(seeds: int | Iterable[int] | None, schedules: Iterable[str] | None) -> bool:
+    """Whether every event is to happen: unless it was said which schedules, or which seeds."""
+    return schedules is None and (seeds is None or isinstance(seeds, int))
+
+
 def _following(
     going: Generator[str, BaseException | None, None], error: BaseException | None
 ) -> str | None:
@@ -416,15 +429,25 @@ def _following(
         return None
 
 
-async def _check_no_task_is_left() -> None:
+async def _check_nothing_is_left() -> None:
     this = asyncio.current_task()
     for _ in range(_SETTLE_TURNS):
-        left = asyncio.all_tasks() - {this}
-        if not left:
+        tasks, timers = asyncio.all_tasks() - {this}, live_timers(asyncio.get_running_loop())
+        if not tasks and not timers:
             return
         await asyncio.sleep(0)
-    told = ", ".join(sorted(describe(task) for task in left))
-    raise AssertionError(f"the program has left running: {told}")
+    if tasks:  # which the timers are probably of
+        told = ", ".join(sorted(describe(task) for task in tasks))
+        raise AssertionError(f"the program has left running: {told}")
+    raise AssertionError(f"the program has left timers: {', '.join(map(repr, timers))}")
+
+
+def _is_of_scenario(error: BaseException) -> bool:
+    """Whether a scenario has failed with it, and not this task been cancelled or interrupted."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return isinstance(error, Exception)
 
 
 def _failure_of(schedule: str, play: Callable[[], None]) -> BaseException | None:

@@ -12,6 +12,7 @@ import dataclasses
 import inspect
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from netio._arguments import check_callable, check_count
 from netio._defaults import STREAM_LIMIT_BYTES
 from netio._limits import Timeouts
 from netio._memory import memory_pair
@@ -57,6 +58,10 @@ class Event:
     by_peer: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.words, str):
+            raise TypeError(f"words must be a str, not {type(self.words).__name__}")
+        if self.act is not None:
+            check_callable(self.act, "act")
         if self.by_peer not in ("", "data", "end", "reset"):
             raise ValueError(f"by_peer must be '', 'data', 'end' or 'reset', not {self.by_peer!r}")
 
@@ -109,6 +114,7 @@ class Stage:
         self._events = events
         self._acts: Mapping[str, Callable[[], object]] = {}
         self._task: asyncio.Task[Any] | None = None
+        self._program: Coroutine[Any, Any, Any]
         self._peers: list[Peer] = []
         self._made_by_program: list[MemoryChannel] = []
         self._near: Stream | None = None
@@ -196,22 +202,21 @@ class Stage:
         Returns: what has come of it, also if the program has raised.
 
         Raises:
-            TypeError, ValueError: `program` can't be awaited; `acts` has a letter that is no event.
             AssertionError: a cancel from outside has happened, and the program did not end as
                 cancelled; or the scope expired, and it has returned all the same.
+            TypeError, ValueError, RuntimeError: `program` can't be awaited; `acts` has a letter
+                that is no event; this stage has played already.
 
         Cancellation: the program goes on; `explore` ends it.
         """
-        if strange := (acts or {}).keys() - self._events.keys():
-            if inspect.iscoroutine(program):
-                program.close()
-            told = ", ".join(map(repr, sorted(strange)))
-            raise ValueError(f"acts has {told}, which is no event in `events`")
         self.start(program)
         return await self.outcome(acts, ticks=ticks, may_swallow=may_swallow)
 
     def start(self, program: Coroutine[Any, Any, T]) -> None:
-        """Begin to run `program`, and play nothing yet: the first half of `play`."""
+        """Begin to run `program`, and play nothing yet: the first half of `play`.
+
+        Raises: TypeError: it can't be awaited. RuntimeError: a program has begun already.
+        """
         if not inspect.isawaitable(program):
             raise TypeError(
                 "program must be a coroutine, as calling an async function makes it, "
@@ -220,6 +225,7 @@ class Stage:
         if self._task is not None:
             program.close()
             raise RuntimeError("a stage plays one program; this one has begun to play already")
+        self._program = program
         self._task = self._loop.create_task(self._guard(program), name="the program")
 
     async def outcome(
@@ -268,12 +274,17 @@ class Stage:
 
         Returns: whether it was over by then.
 
-        Raises: what an act has raised. RuntimeError: the schedule was played already.
+        Raises: what an act has raised. RuntimeError: the schedule was played already. ValueError:
+            `acts` has a letter that is no event.
 
         Cancellation: what was to follow still happens.
         """
         if self._given:
             raise RuntimeError("the schedule was played already; a stage plays it once")
+        check_count(ticks, "ticks")
+        if strange := (acts or {}).keys() - self._events.keys():
+            told = ", ".join(map(repr, sorted(strange)))
+            raise ValueError(f"acts has {told}, which is no event in `events`")
         self._given = True
         course = Course(self.schedule, lambda event: self._happen(event, over))
         self._acts = acts or {}
@@ -418,5 +429,7 @@ class Stage:
             if task.done():
                 if not task.cancelled():
                     task.exception()  # which maybe nobody has looked at
+                if inspect.iscoroutine(self._program):
+                    self._program.close()  # of which maybe not a step was run
                 break
             await asyncio.sleep(0)
