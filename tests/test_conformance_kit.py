@@ -19,6 +19,8 @@ from netio.testing import (
     ConformanceReport,
     NotConforming,
     Verdict,
+    accepted_pairs,
+    check_listener,
     check_stream,
     stream_checks,
 )
@@ -54,9 +56,21 @@ async def test_a_check_that_is_not_there_is_refused_with_the_nearest_name() -> N
         await check_stream(good, only="read_exactly_gives_as_many_bytes")
 
 
-async def test_to_look_at_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="only must not be empty"):
-        await check_stream(good, only=[])
+@pytest.mark.parametrize(("only", "error"), [([], ValueError), ("", ValueError), (5, TypeError)])
+async def test_to_ask_for_no_check_is_refused(only: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="only must"):
+        await check_stream(good, only=only)
+    with pytest.raises(error, match="only must"):
+        await check_listener(netio.serve_tcp, netio.connect_tcp, only=only)
+
+
+async def test_what_is_called_must_be_a_function() -> None:
+    wrong: Any
+    for wrong in ((5, netio.connect_tcp), (netio.serve_tcp, 5)):
+        with pytest.raises(TypeError, match=r"(serve|connect) must be a function, not int"):
+            await check_listener(*wrong)
+        with pytest.raises(TypeError, match=r"(serve|connect) must be a function, not int"):
+            accepted_pairs(*wrong)
 
 
 @pytest.mark.virtual_clock
@@ -79,7 +93,7 @@ async def test_a_transport_conforms_but_for_what_it_lacks() -> None:
     assert len(lacking) == sum("reset" in check.needs for check in asked) > 4
 
 
-@pytest.mark.parametrize("lacks", ["half_close", ["reset", "legs"], {"everything"}])
+@pytest.mark.parametrize("lacks", ["half_close", ["reset", "legs"], {"everything"}, 5, None])
 async def test_what_no_transport_is_asked_for_can_not_be_lacked(lacks: Any) -> None:
     with pytest.raises(ValueError, match="half_close, reset; not"):
         await check_stream(good, lacks=lacks)

@@ -264,6 +264,16 @@ def test_checks_can_be_nested() -> None:
             drop_a_socket()
 
 
+def test_a_check_is_used_once() -> None:
+    """A second time would take what was found the first time for its own."""
+    check = check_leaks()
+    with check:
+        with pytest.raises(RuntimeError, match="used once"), check:
+            pass
+    with pytest.raises(RuntimeError, match="used once"):
+        check.__enter__()
+
+
 @pytest.mark.parametrize("wrong", [-1, 3])
 def test_an_impossible_generation_is_refused(wrong: int) -> None:
     with pytest.raises(ValueError, match="generation"):

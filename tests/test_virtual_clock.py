@@ -568,6 +568,13 @@ def test_a_hold_in_which_nothing_comes_is_an_error_that_names_it() -> None:
         run(main(), patience=0.05)
 
 
+@pytest.mark.virtual_clock
+async def test_a_hold_is_told_its_reason_as_a_text() -> None:
+    with pytest.raises(TypeError, match="reason must be a str, not int"):
+        with virtual_loop().hold(5):  # type: ignore[arg-type]
+            pytest.fail("held")
+
+
 @pytest.mark.real_time("how long is waited for what is not of the clock")
 def test_real_io_that_never_completes_is_an_error_that_names_the_descriptor() -> None:
     near, far = socket.socketpair()

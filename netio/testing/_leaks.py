@@ -92,6 +92,7 @@ class LeakCheck:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._said: list[str] = []
         self._forgiven = False
+        self._used = False
 
     def __enter__(self) -> Self:
         if asyncio._get_running_loop() is not None:
@@ -111,7 +112,6 @@ class LeakCheck:
             self._restore_warnings()
 
     async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
         self._begin()
         return self
 
@@ -133,6 +133,10 @@ class LeakCheck:
         self._forgiven = True
 
     def _begin(self) -> None:
+        if self._used:
+            raise RuntimeError("a LeakCheck is used once: call check_leaks() for each block")
+        self._used = True
+        self._loop = asyncio._get_running_loop()  # in a `with`, there is none
         gc.collect(self._generation)
         self._catch_warnings()
         self._open_before = set(open_descriptors()) if self._descriptors else set()

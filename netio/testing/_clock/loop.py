@@ -172,6 +172,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         other end of a socket. `reason` names it in the `Deadlock` that ends a wait in which nothing
         comes for `patience` seconds of real time.
         """
+        if not isinstance(reason, str):
+            raise TypeError(f"reason must be a str, not {type(reason).__name__}")
         key = object()
         self._holds[key] = reason
         try:

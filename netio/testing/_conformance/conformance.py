@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
+from netio._arguments import check_callable
 from netio._limits import check_seconds
 from netio._stream import Stream
 from netio.testing._conformance.checking import Check, Pair
@@ -27,7 +29,7 @@ from netio.testing._conformance.report import CheckResult, ConformanceReport, No
 from netio.testing._conformance.writing import WRITING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from netio.testing._conformance.listening import Connect, Serve
@@ -95,8 +97,7 @@ async def check_stream(
 
     Cancellation: what the checks have opened is closed; nothing is kept.
     """
-    unknown = set(lacks) - set(CAPABILITIES)
-    if isinstance(lacks, str) or unknown:
+    if not _are_capabilities(lacks):
         known = ", ".join(sorted(CAPABILITIES))
         raise ValueError(f"lacks must be a collection of: {known}; not {lacks!r}")
     if not callable(make_pair):
@@ -107,6 +108,12 @@ async def check_stream(
     if both_ways:
         ends.append(functools.partial(Pair, make_pair=make_pair, flipped=True))
     return await _all_played(_chosen(_STREAM_CHECKS, only), ends, lacks, check_timeout)
+
+
+def _are_capabilities(names: object) -> bool:
+    if isinstance(names, str) or not isinstance(names, Collection):
+        return False
+    return all(name in CAPABILITIES for name in names)
 
 
 def listener_checks() -> tuple[Check, ...]:
@@ -140,6 +147,8 @@ async def check_listener(
 
     Cancellation: what the checks have opened is closed; nothing is kept.
     """
+    check_callable(serve, "serve")
+    check_callable(connect, "connect")
     scenes = [functools.partial(Service, serve=serve, connect=connect)]
     return await _all_played(_chosen(LISTENING, only), scenes, (), check_timeout)
 
@@ -149,6 +158,8 @@ def accepted_pairs(serve: Serve, connect: Connect) -> MakePair:
 
     `serve` and `connect` are as for `check_listener`. Each pair has a server of its own.
     """
+    check_callable(serve, "serve")
+    check_callable(connect, "connect")
     return lambda: Service(0, serve, connect).connected()
 
 
@@ -192,9 +203,11 @@ async def _played_from(
 def _chosen(checks: tuple[Check, ...], only: Only | None) -> list[Check]:
     if only is None:
         return list(checks)
-    names = [only] if isinstance(only, (str, Check)) else list(only)
-    if not names:
+    if not isinstance(only, (str, Check, Collection)):
+        raise TypeError(f"only must be a check, its name, or several, not {type(only).__name__}")
+    if not only:
         raise ValueError("only must not be empty; None is for all checks")
+    names = [only] if isinstance(only, (str, Check)) else list(only)
     by_name = {key: check for check in checks for key in (check.name, check.promise)}
     chosen = []
     for name in map(str, names):
