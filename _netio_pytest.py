@@ -233,7 +233,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         if any(marker.name == "virtual_clock" for marker in pyfuncitem.own_markers):
-            pytest.fail("virtual_clock is for coroutines; here, call virtual_run", pytrace=False)
+            # hypothesis refuses fixtures. It runs coroutines only where pytest-asyncio helps it.
+            way = "netio.testing.run" if hasattr(pyfuncitem.obj, "hypothesis") else "virtual_run"
+            pytest.fail(f"virtual_clock is for coroutines; here, call {way}", pytrace=False)
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     run_alone(pyfuncitem, factory, pyfuncitem.obj(**arguments))

@@ -650,10 +650,29 @@ def test_every_fixture_of_it_says_what_it_is_for() -> None:
     assert all(fixture.__doc__ for fixture in fixtures.values())
 
 
-def test_what_the_guide_shows_runs(run: Run) -> None:
+def shown_in_the_guide() -> list[str]:
     guide = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
-    [block] = re.findall(r"<!-- not run: pytest runs it -->\n```python\n(.*?)```", guide, re.S)
-    assert outcomes(run(block)) == {"passed": 5}
+    return re.findall(r"<!-- not run: pytest runs it -->\n```python\n(.*?)```", guide, re.S)
+
+
+def test_what_the_guide_shows_runs(run: Run) -> None:
+    assert outcomes(run(shown_in_the_guide()[0])) == {"passed": 5}
+
+
+@pytest.mark.parametrize("mode", ["auto", "strict"])
+def test_what_the_guide_shows_of_hypothesis_runs(run: Run, mode: str) -> None:
+    _, with_hypothesis = shown_in_the_guide()
+    result = run(with_hypothesis, "--netio-leak-check", mode=mode)
+    assert outcomes(result) == {"passed": 2}
+
+
+def test_where_hypothesis_runs_a_coroutine_on_a_clock_of_its_own_it_is_told_how(run: Run) -> None:
+    """It would refuse `virtual_run`, and what it gives to pytest is no coroutine."""
+    _, with_hypothesis = shown_in_the_guide()
+    arguments = "-p", "no:asyncio", "-W", "ignore::pytest.PytestWarning"
+    result = run(with_hypothesis, *arguments)
+    assert outcomes(result) == {"passed": 1, "failed": 1}
+    result.stdout.fnmatch_lines(["*virtual_clock is for coroutines; here, call netio.testing.run*"])
 
 
 # Timelines. -------------------------------------------------------------------------------------
