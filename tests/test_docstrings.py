@@ -13,8 +13,14 @@ from collections.abc import Iterator
 
 import netio
 import netio.testing
+from netio.testing.faults import Fault
 
-PACKAGES = {"": netio, "testing.": netio.testing}
+PACKAGES = {
+    "": netio,
+    "testing.": netio.testing,
+    "testing.events.": netio.testing.events,
+    "testing.faults.": netio.testing.faults,
+}
 # A parameter of this name is a quantity, so its unit must be said. (A limit is either.)
 UNITS = {
     "timeout": ("seconds",),
@@ -22,6 +28,12 @@ UNITS = {
     "grace": ("seconds",),
     "patience": ("seconds",),
     "seconds": ("seconds",),
+    "latency": ("seconds",),
+    "jitter": ("seconds",),
+    "back_after": ("seconds",),
+    "after_seconds": ("seconds",),
+    "rate": ("bytes a second",),
+    "bandwidth": ("bytes a second",),
     "n": ("bytes",),
     "max_bytes": ("bytes",),
     "limit": ("seconds", "bytes"),
@@ -65,6 +77,24 @@ def members(cls: type) -> Iterator[tuple[str, Function]]:
                 yield name, function
 
 
+def constructors() -> Iterator[tuple[str, Function, str]]:
+    """Those that users call, and what is said of them: there, and of the class.
+
+    They are those with a docstring. A fault is made by users in any case.
+    """
+    for name, thing in public_things():
+        made = vars(thing).get("__init__") if inspect.isclass(thing) else None
+        if inspect.isfunction(made) and (made.__doc__ or issubclass(thing, Fault)):
+            yield name, made, f"{inspect.getdoc(thing)}\n{inspect.getdoc(made) or ''}"
+
+
+def own_parameters(constructor: Function) -> list[inspect.Parameter]:
+    """All that are not told once for all faults."""
+    shared = () if constructor is Fault.__init__ else inspect.signature(Fault).parameters
+    _, *parameters = inspect.signature(constructor).parameters.values()
+    return [p for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in shared]
+
+
 def function_of(value: object) -> Function | None:
     if isinstance(value, property):
         value = value.fget
@@ -95,6 +125,11 @@ def missing_about(function: Function, parameter: inspect.Parameter, text: str) -
         yield f"the unit of {parameter.name} ({' or '.join(units)})"
     if accepts_none(function, parameter) and not re.search(r"\bNone\b", text):
         yield f"what None means for {parameter.name}"
+
+
+def missing_name(parameter: inspect.Parameter, text: str) -> Iterator[str]:
+    if not re.search(rf"\b{parameter.name}\b", text):
+        yield f"a word about {parameter.name}"
 
 
 def missing_sections(name: str, function: Function, text: str) -> Iterator[str]:
@@ -173,6 +208,18 @@ def test_every_public_function_says_what_its_caller_must_know() -> None:
     assert not problems, "missing in docstrings:\n" + "\n".join(problems)
 
 
+def test_every_constructor_says_what_its_caller_must_know() -> None:
+    walked = list(constructors())
+    assert len(walked) > 12
+    problems = [
+        f"{name}: {part}"
+        for name, function, text in walked
+        for parameter in own_parameters(function)
+        for part in [*missing_about(function, parameter, text), *missing_name(parameter, text)]
+    ]
+    assert not problems, "missing in docstrings:\n" + "\n".join(problems)
+
+
 def test_every_public_class_has_a_docstring_of_its_own() -> None:
     classes = [thing for _, thing in public_things() if inspect.isclass(thing)]
     # A dataclass without a docstring is given its signature for one.
@@ -237,3 +284,18 @@ def test_a_docstring_with_all_parts_is_accepted() -> None:
 def test_a_method_of_stream_must_say_what_stays_usable() -> None:
     [problem] = missing_parts("Stream.none_returned", none_returned)
     assert problem.startswith("what stays usable")
+
+
+def made_of(self: object, seconds: float, name: str | None) -> None:
+    """`seconds`: how many."""
+
+
+def test_a_parameter_of_which_a_constructor_says_nothing_is_found() -> None:
+    name = own_parameters(made_of)[-1]
+    assert [
+        *missing_about(made_of, name, made_of.__doc__),
+        *missing_name(name, made_of.__doc__),
+    ] == [
+        "what None means for name",
+        "a word about name",
+    ]
