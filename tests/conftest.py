@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import inspect
 import io
 import os
 import random
@@ -105,10 +106,28 @@ def new_eager_loop() -> asyncio.AbstractEventLoop:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--loop") != "stock":
-        own = [item for item in items if item.get_closest_marker("own_loop")]
-        config.hook.pytest_deselected(items=own)
-        items[:] = [item for item in items if item.get_closest_marker("own_loop") is None]
+    variant = config.getoption("--loop")
+    kept, left_out = [], []
+    for item in items:
+        (left_out if runs_the_same_on_the_stock_loop(item, variant) else kept).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+def runs_the_same_on_the_stock_loop(item: pytest.Item, variant: str) -> bool:
+    """On its own loop, which has nothing of this variant of it; the stock one is enough for it."""
+    if variant == "stock":
+        return False
+    if item.get_closest_marker("own_loop") is not None:
+        return True
+    # A virtual clock is a loop. Its tasks are not eager, and it is not uvloop; debug mode it has.
+    return (
+        variant != "debug"
+        and item.get_closest_marker("virtual_clock") is not None
+        and inspect.iscoroutinefunction(getattr(item, "obj", None))
+        and not {"loop_variant", "loop_factory"}.intersection(getattr(item, "fixturenames", ()))
+    )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -22,7 +22,7 @@ HOSTS = {
     "client": "10.0.0.9",
 }
 SERVERS = ("plain", "cut", "dark", "gone")
-SECONDS = 2
+SECONDS = 1
 LIMITS = netio.Timeouts(connect=1, attempt=1, read=1, write=1)
 
 History = list[tuple[object, ...]]
@@ -67,8 +67,8 @@ class Run:
             host = SERVERS[number % len(SERVERS)]
             try:
                 async with netio.connect_tcp(host, 7000, timeouts=LIMITS, network=where) as stream:
-                    for _ in range(3):
-                        size = int(chance.random() * 1000)
+                    for _ in range(2):
+                        size = int(chance.random() * 600)
                         await stream.write(b"%0*d\n" % (1 + int(chance.random() * 200), size))
                         got = await stream.read_exactly(size)
                         self.tell(number, host, "got", len(got))
@@ -86,7 +86,7 @@ class Run:
             self.faults.append(fault)
             await asyncio.sleep(0.1)
             with self.network.add(fault, to=to):
-                await asyncio.sleep(1)
+                await asyncio.sleep(0.3)
 
     async def main(self) -> None:
         async with netio.serve_tcp(self.serve, port=7000, network=self.network, grace=1):
