@@ -64,6 +64,13 @@ async def test_to_ask_for_no_check_is_refused(only: Any, error: type[Exception])
         await check_listener(netio.serve_tcp, netio.connect_tcp, only=only)
 
 
+@pytest.mark.parametrize("seconds", [0, -1])
+async def test_no_time_at_all_is_refused(seconds: float) -> None:
+    """In which everything would hang."""
+    with pytest.raises(ValueError, match="check_timeout must be more than 0 seconds"):
+        await check_stream(good, only=ONE, check_timeout=seconds)
+
+
 async def test_what_is_called_must_be_a_function() -> None:
     wrong: Any
     for wrong in ((5, netio.connect_tcp), (netio.serve_tcp, 5)):

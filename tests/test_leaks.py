@@ -9,13 +9,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from virtual import on_virtual_clock, virtual_loop
 
 import netio
-from netio.testing import Leaked, check_leaks, run
+from netio.testing import Leaked, _leaks, check_leaks, run
 
 linux_or_macos = pytest.mark.skipif(sys.platform == "win32", reason="descriptors are not told")
 
@@ -204,6 +205,22 @@ async def test_dev_null_is_no_leak() -> None:
     async with check_leaks():
         descriptor = os.open(os.devnull, os.O_RDONLY)
     os.close(descriptor)
+
+
+@linux_or_macos
+def test_where_descriptors_are_no_links_dev_null_is_known_and_what_is_closed_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS: a file for each number, also for the one by which the directory is read."""
+    monkeypatch.setattr(_leaks, "_DESCRIPTORS", (str(tmp_path),))
+    near, far = socket.socketpair()
+    with near, far, open(os.devnull) as null:
+        for number in (near.fileno(), null.fileno(), 4711):
+            (tmp_path / str(number)).touch()
+        assert _leaks.open_descriptors() == {
+            near.fileno(): "of an unknown kind",
+            null.fileno(): os.devnull,
+        }
 
 
 @pytest.mark.parametrize("kind", ["descriptors", "tasks", "timers", "warnings"])

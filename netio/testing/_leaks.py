@@ -10,6 +10,7 @@ import asyncio
 import gc
 import math
 import os
+import stat
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final
@@ -221,12 +222,18 @@ def open_descriptors() -> dict[int, str]:
         return found
     for number in map(int, os.listdir(directory)):
         try:
+            status = os.fstat(number)
+        except OSError:
+            continue  # the one that listdir itself had open
+        try:
             found[number] = os.readlink(f"{directory}/{number}")
-        except FileNotFoundError:
-            pass  # the one that listdir itself had open
-        except OSError:  # no link
-            found[number] = "of an unknown kind"
+        except OSError:  # no link: macOS has none
+            found[number] = os.devnull if _is_null(status) else "of an unknown kind"
     return found
+
+
+def _is_null(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
 
 
 def live_timers(loop: asyncio.AbstractEventLoop | None) -> list[asyncio.TimerHandle]:

@@ -2,7 +2,7 @@
 
     report = await check_stream(make_pair)
 
-The checks are in ``_checks_*.py``; each is played on connections of its own, in both directions.
+The checks are in the other files here; each is played on connections of its own, both ways.
 """
 
 from __future__ import annotations
@@ -169,12 +169,14 @@ async def _all_played(
     lacks: Collection[str],
     check_timeout: float,
 ) -> ConformanceReport:
-    seconds = check_seconds(check_timeout, "check_timeout")
+    seconds = patience = check_seconds(check_timeout, "check_timeout")
+    if patience <= 0:
+        raise ValueError(f"check_timeout must be more than 0 seconds, not {check_timeout}")
     results = []
     for check in checks:
         result = await _played_from(ends, check, lacks, seconds)
         if result.seen.startswith(HANGS):
-            seconds = check_timeout * _HANGING_FRACTION
+            seconds = patience * _HANGING_FRACTION
         results.append(result)
     report = ConformanceReport(results=tuple(results))
     if report.broken:
