@@ -16,7 +16,7 @@ import pytest
 from virtual import on_virtual_clock, virtual_loop
 
 import netio
-from netio.testing import Leaked, _leaks, check_leaks, run
+from netio.testing import Leaked, Network, _leaks, check_leaks, run
 
 linux_or_macos = pytest.mark.skipif(sys.platform == "win32", reason="descriptors are not told")
 
@@ -54,6 +54,23 @@ def test_a_descriptor_that_is_left_open_is_found_without_a_loop() -> None:
         held += socket.socketpair()
     for one in held:
         one.close()
+
+
+@pytest.mark.virtual_clock
+async def test_a_stream_in_memory_that_is_left_open_is_found_and_named_as_a_descriptor_is() -> None:
+    network = Network()
+    kept, before = network.pair(), network.pair()
+    async with kept[0], kept[1], before[0], before[1]:
+        with pytest.raises(Leaked) as caught:
+            async with check_leaks():
+                near, far = network.pair()
+                await before[0].aclose()
+                await far.aclose()
+        [leak] = caught.value.leaks
+        assert leak == f"a stream in memory is open: {near.local[0]}:{near.local[1]} to " + (
+            f"{near.peer[0]}:{near.peer[1]}"
+        )
+        await near.aclose()
 
 
 @pytest.mark.any_clock

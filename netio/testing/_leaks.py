@@ -16,9 +16,11 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from netio._arguments import check_count
+from netio._errors import format_address
 from netio._waiting import describe
 from netio.testing._clock.handles import acts_at
 from netio.testing._clock.loop import VirtualLoop
+from netio.testing._network.connecting import open_ends
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -65,7 +67,7 @@ def check_leaks(
     about to go is waited for, at most a quarter of a second.
 
     descriptors: open descriptors of the process, except of ``/dev/null``; Linux and macOS only.
-        They are told apart by number.
+        They are told apart by number. And what stands for them on a network in memory.
     tasks: tasks of the running loop that have not ended.
     timers: timers of the running loop that would still do something. uvloop does not tell of its.
     warnings: every `ResourceWarning`, whatever the filters for warnings say of it. (Others go their
@@ -141,6 +143,7 @@ class LeakCheck:
         gc.collect(self._generation)
         self._catch_warnings()
         self._open_before = set(open_descriptors()) if self._descriptors else set()
+        self._ends_before = set(open_ends()) if self._descriptors else set()
         self._tasks_before = set(asyncio.all_tasks(self._loop)) if self._loop else set()
         # Kept, and not only their ids, which others might be given meanwhile.
         self._timers_before = live_timers(self._loop)
@@ -174,6 +177,12 @@ class LeakCheck:
                 for number, what in sorted(open_descriptors().items())
                 if number not in self._open_before and what != os.devnull
             ]
+            left += sorted(
+                f"a stream in memory is open: {format_address(end.local)} to "
+                f"{format_address(end.peer)}"
+                for end in open_ends()
+                if end not in self._ends_before
+            )
         if self._tasks and self._loop is not None:
             this = asyncio.current_task()
             tasks = asyncio.all_tasks(self._loop) - self._tasks_before - {this}

@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 from netio._memory import MemoryChannel, Sign
 from netio._readiness import Readiness
@@ -27,10 +28,18 @@ if TYPE_CHECKING:
     from netio.testing._network.wire import Wire
 
 
+_ends: Final[WeakSet[NetworkChannel]] = WeakSet()
+
+
+def open_ends() -> list[NetworkChannel]:
+    """The ends of connections in memory that are open, on whatever loop: their descriptors."""
+    return [end for end in _ends if not end.closed]
+
+
 class NetworkChannel(MemoryChannel):
     """One end of a connection of the network; says when it is closed."""
 
-    __slots__ = ("_when_closed",)
+    __slots__ = ("__weakref__", "_when_closed")
 
     def __init__(
         self,
@@ -42,6 +51,7 @@ class NetworkChannel(MemoryChannel):
     ) -> None:
         super().__init__(connection.loop, incoming, outgoing, local, peer)
         self._when_closed = connection.end_closed
+        _ends.add(self)
 
     def close(self) -> None:
         if not self.closed:
