@@ -22,7 +22,7 @@ from netio._errors import (
     StreamClosed,
 )
 from netio._iterator import StreamIterator
-from netio._limits import Deadline, Timeout, Timeouts
+from netio._limits import Budget, Deadline, Rate, Timeout, Timeouts
 from netio._observer import Observer, observe
 from netio._observing import Wait
 from netio._opening import Opening
@@ -45,6 +45,7 @@ __all__ = [
     "DEFAULT",
     "Address",
     "BrokenPipe",
+    "Budget",
     "ConnectFailed",
     "ConnectionLost",
     "ConnectionReset",
@@ -55,6 +56,7 @@ __all__ = [
     "NetioError",
     "Observer",
     "Opening",
+    "Rate",
     "Scope",
     "Server",
     "ServerStatistics",

@@ -119,6 +119,8 @@ async def _connect(
     except asyncio.CancelledError as cancelled:
         whole.mark(cancelled, attempts=failures)
         raise
+    finally:
+        whole.stop_clocks(loop.time())
     return Stream(channel, timeouts=timeouts, limit=limit)
 
 

@@ -84,3 +84,7 @@ ACCEPT_PAUSE_SECONDS: Final = 1.0
 
 # Connections accepted in one go before other tasks get a turn.
 ACCEPTS_PER_TURN: Final = 64
+
+# The window of a rate slides in so many steps: a cut is late by at most one of them, and the
+# history of a connection is no more than so many pairs of numbers.
+RATE_WINDOW_PARTS: Final = 16

@@ -73,10 +73,15 @@ class DeadlineExceeded(NetioError, TimeoutError):
     Attributes:
         limit: which limit fired: ``"call"`` (seconds given to it), ``"read"`` or ``"write"`` (the
             connection's defaults), ``"connect"``, ``"resolve"``, ``"attempt"``, ``"deadline"``
-            (a `Deadline`, of the call or of the stream) or ``"scope"``.
+            (a `Deadline`, of the call or of the stream), ``"budget"`` (a `Budget`), ``"idle"``,
+            ``"total"``, ``"min_rate"`` (those of `Timeouts`) or ``"scope"``. Where several are
+            reached at once: the call's own, a deadline of the stream, ``"total"``, ``"idle"``,
+            ``"min_rate"``, in this order.
         operation: what was under way, for instance ``"read_exactly(16)"``.
         seconds: the length of the limit in seconds, counted from the start of the operation; 0.0
-            where it had passed before. (None only in an error that was made by hand.)
+            where it had passed before. That of ``"idle"``, ``"total"``, ``"min_rate"`` (its `per`)
+            and ``"budget"`` is what it was made with, and may be more than `elapsed`. (None only in
+            an error that was made by hand.)
         elapsed: seconds from the start of the operation to this error.
         peer: the address of the other side, or None.
         done: bytes that were there (a read; they are kept and readable) or that the kernel took

@@ -9,7 +9,10 @@ import numbers
 from types import NoneType
 from typing import Final, SupportsFloat
 
+from netio._arguments import check_count
 from netio._defaults import Default, DefaultType
+from netio._errors import format_seconds
+from netio._stopwatch import Stopwatch
 
 
 class Deadline:
@@ -66,11 +69,101 @@ class Deadline:
         return "Deadline(never)" if self._when == math.inf else f"Deadline(at={self._when:.3f})"
 
 
+class Budget:
+    """A pool of waiting time that many calls, streams and tasks share, as a value of ``timeout=``.
+
+    It is spent while an operation that was given it is in progress; two at once spend it once. The
+    time between, in which nobody waits on it, is free, and so is what is buffered already. (A
+    `Deadline` goes on while the program computes.)
+
+        budget = netio.Budget(5)  # to wait for this server, in all
+        await stream.write(question, timeout=budget)
+        answer = await stream.read_line(timeout=budget)
+
+    It belongs to the event loop in which it was first waited on: in another one, it is refused with
+    a RuntimeError before any I/O.
+    """
+
+    __slots__ = ("_loop", "_seconds", "_spent")
+
+    def __init__(self, seconds: float | None) -> None:
+        """A pool of `seconds`; None or infinity mean no limit, zero or less that all is spent."""
+        self._seconds = math.inf if seconds is None else check_seconds(seconds, "seconds")
+        self._spent = Stopwatch()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def seconds(self) -> float:
+        """What the pool held when it was made, in seconds; infinity for no limit."""
+        return self._seconds
+
+    def remaining(self) -> float:
+        """Seconds that are left, those being spent right now taken off; never negative.
+
+        Infinity for no limit. Needs no running loop.
+        """
+        now = 0.0 if self._loop is None else self._loop.time()
+        return max(0.0, self._seconds - self._spent.read(now))
+
+    def __repr__(self) -> str:
+        if self._seconds == math.inf:
+            return "Budget(no limit)"
+        left = format_seconds(self.remaining())
+        return f"Budget({format_seconds(self._seconds)}, {left} left)"
+
+
+def spend(budget: Budget, loop: asyncio.AbstractEventLoop, now: float) -> tuple[Stopwatch, float]:
+    """An operation waits on `budget` from `now` on: what runs until it ends, and all is spent when.
+
+    That point stays where it is as long as the operation waits.
+    """
+    _check_loop(budget, loop)
+    budget._loop = loop
+    budget._spent.start(now)
+    return budget._spent, budget._spent.when(budget._seconds)
+
+
+def _check_loop(budget: Budget, loop: asyncio.AbstractEventLoop | None) -> None:
+    """RuntimeError in a loop to which the pool does not belong; None is no loop."""
+    if loop is not None and budget._loop is not None and loop is not budget._loop:
+        raise RuntimeError(
+            "timeout: this netio.Budget belongs to another event loop, in which it was first "
+            "waited on; make one for each loop"
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rate:
+    """A floor for the speed of a transfer: at least `bytes` bytes in any `per` seconds of it.
+
+    ``Rate(1000, per=10)`` bears a pause of nine seconds, as ``Rate(100, per=1)`` does not, though
+    both ask for 100 bytes a second: `per` is also how long a peer, or the network, may falter.
+    `Timeouts.min_rate` says what counts.
+
+    Attributes:
+        bytes: how many, at least 1.
+        per: seconds, more than 0 and finite.
+    """
+
+    bytes: int
+    per: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bytes", check_count(self.bytes, "bytes", at_least=1))
+        per = check_seconds(self.per, "per")
+        if not 0 < per < math.inf:
+            raise ValueError("per must be more than 0 seconds, and finite")
+        object.__setattr__(self, "per", per)
+
+    def __str__(self) -> str:
+        return f"{self.bytes} bytes per {format_seconds(self.per)}"
+
+
 #: What a cancellation says of the operation that it cut.
 MARKS: Final = ("operation", "peer", "done", "expected", "partial", "attempts")
 
-#: What ``timeout=`` takes: left out, None, seconds, or a `Deadline`.
-Timeout = float | Deadline | None | DefaultType
+#: What ``timeout=`` takes: left out, None, seconds, a `Deadline` or a `Budget`.
+Timeout = float | Deadline | Budget | None | DefaultType
 
 #: Numbers below this can be added to a time without a check for overflow.
 HUGE_SECONDS: Final = 10**15
@@ -85,6 +178,11 @@ def check_seconds(value: SupportsFloat, name: str) -> float:
         seconds: float = value  # type: ignore[assignment]
     elif cls is int or is_number(value):
         seconds = as_float(value)
+    elif isinstance(value, Budget):
+        raise TypeError(
+            f"{name} must be a number of seconds, not a netio.Budget: that is spent by operations, "
+            "each of which takes it as its timeout; here, say budget.remaining()"
+        )
     else:
         raise TypeError(f"{name} must be a number of seconds, not {cls.__name__}")
     if seconds != seconds:
@@ -112,20 +210,25 @@ def check_timeout(timeout: object) -> None:
         if timeout != timeout:
             raise ValueError("timeout must not be NaN")
     elif cls not in _TIMEOUT_CLASSES and not isinstance(timeout, Deadline):
+        if isinstance(timeout, Budget):
+            _check_loop(timeout, asyncio._get_running_loop())
+            return
         if not is_number(timeout):
             raise TypeError(
-                "timeout must be a number of seconds, None, a netio.Deadline, or left out, "
-                f"not {cls.__name__}"
+                "timeout must be a number of seconds, None, a netio.Deadline, a netio.Budget, or "
+                f"left out, not {cls.__name__}"
             )
         check_seconds(timeout, "timeout")  # type: ignore[arg-type]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
-    """The default limits of one connection; every field is seconds > 0, or None for no limit.
+    """The limits of one connection; every field is seconds > 0 (`min_rate` a `Rate`), or None.
 
-    Immutable: vary one with ``dataclasses.replace``. Every default is finite, since a peer that
-    went away without a word would otherwise be waited for without end.
+    None means no such limit. Immutable: vary one with ``dataclasses.replace``. Every default of an
+    operation is finite, since a peer that went away without a word would otherwise be waited for
+    without end. `idle`, `total` and `min_rate` hold beside these for every read and write, also one
+    with a ``timeout`` of its own: retries renew the limit of a call, and none of these three.
 
     Attributes:
         connect: all of connecting: the lookup and every attempt. 30 s is enough for a slow
@@ -139,6 +242,25 @@ class Timeouts:
         close: saying goodbye, after which the connection is cut; None means 2.0 as well: a peer
             owes us nothing at that point. A goodbye over plain TCP waits for nothing, so that
             this limit is never reached there.
+        idle: silence, in both directions at once, while an operation waits; a byte that comes or
+            that the kernel takes, either way, renews it. Time in which no operation waits does not
+            count, and a wait that ends without a byte leaves its silence to the next one. None,
+            since `read` and `write` bound a wait already; it is for calls with a long limit or
+            none, as HAProxy's timeout tunnel (RFC 5382 has routers keep a silent TCP connection for
+            two hours, and many drop it after minutes).
+        total: the life of the connection, from the moment the stream is made. None, since many
+            live for long by design; HTTP servers bound it to spread their clients again (nginx's
+            keepalive_time is 1 h, gRPC's MAX_CONNECTION_AGE is set by the operator).
+        min_rate: a floor for the speed of a transfer, in each direction, over the last ``per``
+            seconds of it; it cuts who sends, or takes, a byte at a time to hold a connection
+            (Apache's mod_reqtimeout has MinRate=500 a second, since 2.4 by default). Only time in
+            which a transfer waits counts. A read is one from the first byte of what it wants on;
+            waiting for the first byte of a message is idleness, and not slowness. A `read_some`
+            (or `chunks`) has no message: once a byte has come to one, the next ones are the same
+            transfer, until this side writes while none of them waits. A write is one from its
+            beginning on, and counts what the kernel takes, which takes much at once: let ``bytes``
+            be less than the buffers of a socket hold. Never early, and at most a sixteenth of
+            ``per`` late.
     """
 
     connect: float | None = 30.0
@@ -147,11 +269,19 @@ class Timeouts:
     read: float | None = 60.0
     write: float | None = 60.0
     close: float | None = 2.0
+    idle: float | None = None
+    total: float | None = None
+    min_rate: Rate | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is None:
+                continue
+            if field.name == "min_rate":
+                if not isinstance(value, Rate):
+                    kind = type(value).__name__
+                    raise TypeError(f"Timeouts.min_rate must be a netio.Rate or None, not {kind}")
                 continue
             seconds = check_seconds(value, f"Timeouts.{field.name}")
             if seconds <= 0:

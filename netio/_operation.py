@@ -1,4 +1,4 @@
-"""One operation in progress: what it is called, since when it runs, and which limit fired.
+"""One operation in progress: its name, since when it runs, what bounds it, and which limit fired.
 
 It is made only where an operation has to wait: a hit on the buffer checks its ``timeout`` and
 reads no clock.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netio._defaults import DEFAULT
 from netio._errors import Address, DeadlineExceeded, StreamClosed, format_address, format_seconds
 from netio._holding import give_turn
-from netio._limits import MARKS, Deadline, as_float
+from netio._limits import MARKS, Budget, Deadline, as_float, spend
 from netio._observing import observed, tell
 from netio._readiness import Waiter
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from netio._limits import Timeout
+    from netio._moving import MovingLimit
     from netio._observing import Wait
+    from netio._stopwatch import Stopwatch
 
 _WAYS: Final = {"write": "to", "connect": "to", "serve": "on", "accept": "on"}
 
@@ -33,25 +35,57 @@ LIMIT_WORDS: Final = {
     "connect": "the connect limit",
     "resolve": "the limit of the lookup",
     "attempt": "the limit of one attempt",
+    "idle": "the idle limit",
+    "total": "the total limit",
+    "min_rate": "the floor of the rate",
+    "budget": "the budget",
 }
+
+#: Those whose length is counted from the start of the operation that they end.
+FROM_THE_START: Final = {"deadline", *LIMIT_WORDS} - {"idle", "total", "min_rate", "budget"}
+
+
+class Standing(NamedTuple):
+    """The nearest point that a connection, or the operation that this is a part of, stands under.
+
+    Attributes:
+        when: the point, a `loop.time()` in seconds; infinity for none.
+        kind: its name in `DeadlineExceeded.limit`.
+        seconds: the length of the limit, if it is not counted from the start of the operation.
+    """
+
+    when: float = math.inf
+    kind: str = "deadline"
+    seconds: float | None = None
+
+
+NO_STANDING: Final = Standing()
 
 
 class Operation(Waiter):
     """One operation in progress: what it is called, since when it runs and what bounds it.
 
-    `deadline` is the minimum of the call's own limit and of `standing`, the deadline its connection
-    carries. Nothing here is a timer: the channel has one for all its waiters.
+    `deadline` is the minimum of the call's own limit, of `standing` and of the `moving` limits of
+    its connection. Where several are reached at once, that is the order in which they answer.
+    Nothing here is a timer: the channel has one for all its waiters.
+
+    Attributes:
+        moving: the limits that move with what happens on the connection; nearly always none.
+        running: the stopwatches that run for this operation, until `stop_clocks`.
     """
 
     __slots__ = (
         "_given",
         "_kind",
         "_own",
-        "_standing_kind",
+        "_standing",
         "expected",
+        "moving",
         "name",
         "peer",
+        "running",
         "size",
+        "standing",
         "started",
     )
 
@@ -71,20 +105,19 @@ class Operation(Waiter):
         self.peer: Address = peer
         self.expected: int | None = expected
         self.started: float = 0.0
-        self._given: float | Deadline | None = None  # the own one, as the caller said it
+        self._given: float | Deadline | Budget | None = None  # the own one, as the caller said it
         self._own = math.inf
         self._kind = "call"
-        self._standing_kind = "deadline"
+        self._standing = NO_STANDING
+        self.standing = math.inf  # its point
+        self.moving: tuple[MovingLimit, ...] = ()
+        self.running: tuple[Stopwatch, ...] = ()
 
-    def start(
-        self,
-        now: float,
-        timeout: Timeout,
-        default: float | None,
-        kind: str,
-        standing: float = math.inf,
-    ) -> None:
-        """Count from `now`: `timeout`, or `default` (a limit called `kind`) where left out."""
+    def start(self, now: float, timeout: Timeout, default: float | None, kind: str) -> None:
+        """Count from `now`: `timeout`, or `default` (a limit called `kind`) where left out.
+
+        Whoever starts an operation calls `stop_clocks` when it has ended, however it has.
+        """
         self.started = now
         self._kind = "call"
         if timeout is DEFAULT:
@@ -95,31 +128,102 @@ class Operation(Waiter):
         elif isinstance(timeout, Deadline):
             own = timeout.when
             self._kind = "deadline"
+        elif isinstance(timeout, Budget):
+            clock, own = spend(timeout, asyncio.get_running_loop(), now)
+            self.running = (clock,)
+            self._kind = "budget"
         elif timeout.__class__ is float:
             own = now + timeout
         else:  # as a float, since others add up in their own precision (numpy.float32 does)
             own = now + as_float(timeout)
         self._given = timeout
         self._own = own
-        self.deadline = own if own <= standing else standing
+        self.deadline = own if own <= self.standing else self.standing
+
+    def start_clocks(self, now: float, *, begun: bool) -> None:
+        """Start the `moving` limits that hold from now on; `begun`: a part of the work is done."""
+        for limit in self.moving:
+            if limit not in self.running and limit.begins(begun):
+                limit.start(now)
+                self.running = (*self.running, limit)
+        self._renew()
+
+    def stop_clocks(self, now: float) -> None:
+        """This operation waits no more."""
+        for clock in self.running:
+            clock.stop(now)
+        self.running = ()
+
+    def count(self, size: int, now: float) -> None:
+        """So many bytes have moved: the `moving` limits are later by that, or begin with it."""
+        for limit in self.moving:
+            limit.moved(size, now)
+
+    def due(self, now: float) -> bool:
+        if self.moving and self.deadline <= now:
+            self._renew()
+        return self.deadline <= now
+
+    def _renew(self) -> None:
+        deadline = self._own if self._own <= self.standing else self.standing
+        for limit in self.moving:
+            if limit in self.running and (point := limit.point()) < deadline:
+                deadline = point
+        self.deadline = deadline
+
+    def stand(self, standing: Standing) -> None:
+        """Stand under this point, too, from now on (law 7)."""
+        self._standing = standing
+        self.standing = standing.when
+        self._renew()
+
+    def bound_by(self, moving: tuple[MovingLimit, ...], now: float, *, begun: bool) -> None:
+        """Other `moving` limits, for an operation that is in progress (law 7)."""
+        gone = [limit for limit in self.moving if limit not in moving and limit in self.running]
+        for limit in gone:
+            limit.stop(now)
+        self.running = tuple(clock for clock in self.running if clock not in gone)
+        self.moving = moving
+        self.start_clocks(now, begun=begun)
 
     def within(self, whole: Operation) -> None:
         """Stand under the limit of the operation that this one is a part of."""
-        self._standing_kind = whole.kind
-        self.deadline = min(self._own, whole.deadline)
+        self.stand(Standing(whole.deadline, whole.kind))
 
     @property
     def kind(self) -> str:
         """Which limit is reached first, by its name in `DeadlineExceeded.limit`."""
-        return self._kind if self._own <= self.deadline else self._standing_kind
+        moving = self._nearest_moving
+        if moving is not None:
+            return moving.kind
+        return self._kind if self._own <= self.standing else self._standing.kind
+
+    @property
+    def _nearest_moving(self) -> MovingLimit | None:
+        """The one of the moving limits that is nearer than all else, if one is."""
+        if not self.moving:
+            return None
+        nearest, at = None, min(self._own, self.standing)
+        for limit in self.moving:
+            if limit in self.running and limit.point() < at:
+                nearest, at = limit, limit.point()
+        return nearest
 
     @property
     def _seconds(self) -> float:
         """The length of the limit that is reached first: as it was said, where it was."""
+        moving = self._nearest_moving
+        if moving is not None:
+            return moving.seconds
         given = self._given
-        if self._own > self.deadline or given is None or isinstance(given, Deadline):
-            return max(0.0, self.deadline - self.started)
-        return max(0.0, as_float(given))
+        if self._own > self.standing:
+            if self._standing.seconds is not None:
+                return self._standing.seconds
+        elif isinstance(given, Budget):
+            return max(0.0, given.seconds)
+        elif given is not None and not isinstance(given, Deadline):
+            return max(0.0, as_float(given))
+        return max(0.0, self.deadline - self.started)
 
     async def let_scopes_answer(self, loop: asyncio.AbstractEventLoop) -> None:
         """After a wait: if the limit is reached, give a scope of the same tick its turn (law 15).
@@ -128,10 +232,6 @@ class Operation(Waiter):
         """
         if self.deadline <= loop.time():
             await give_turn()
-
-    def move(self, standing: float) -> None:
-        """Another deadline of the connection, for an operation that may already wait (law 7)."""
-        self.deadline = min(self._own, standing)
 
     @property
     def text(self) -> str:
@@ -148,14 +248,10 @@ class Operation(Waiter):
         """The error that says which limit fired, during what, with whom, and how far it got."""
         kind = self.kind
         seconds = self._seconds
-        elapsed = max(seconds, now - self.started)  # which a float may put a hair below
-        if kind != "deadline":
-            length = format_seconds(seconds)
-            reached = f"{LIMIT_WORDS[kind]} ({length}) was reached after {elapsed:.3f} s"
-        elif seconds:
-            reached = f"the deadline was reached {seconds:.3f} s after the call began"
-        else:
-            reached = "the deadline had passed before the call began"
+        elapsed = now - self.started
+        if kind in FROM_THE_START:
+            elapsed = max(seconds, elapsed)  # which a float may put a hair below
+        reached = self._reached(kind, seconds, elapsed, now)
         error = DeadlineExceeded(
             f"{self}: {reached}; {progress}",
             limit=kind,
@@ -170,6 +266,23 @@ class Operation(Waiter):
         if observed:
             tell(asyncio.get_running_loop(), "timed_out", error)
         return error
+
+    def _reached(self, kind: str, seconds: float, elapsed: float, now: float) -> str:
+        moving = self._nearest_moving
+        if moving is not None:
+            return moving.reached(elapsed, now)
+        length = format_seconds(seconds)
+        if kind == "budget":
+            return f"the budget ({length} of waiting) was used up after {elapsed:.3f} s"
+        if kind not in ("deadline", "total"):
+            return f"{LIMIT_WORDS[kind]} ({length}) was reached after {elapsed:.3f} s"
+        what = "the deadline"
+        if kind == "total":
+            what = f"the total limit ({length} from the stream's beginning)"
+        after = self.deadline - self.started
+        if after <= 0:
+            return f"{what} had passed before the call began"
+        return f"{what} was reached {after:.3f} s after the call began"
 
     def describe(self, wait: Wait) -> None:
         wait.operation = self.text

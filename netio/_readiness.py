@@ -68,6 +68,10 @@ class Waiter:
         """Whether it waits now, and nothing has woken it yet."""
         return self.future is not None and not self.future.done()
 
+    def due(self, now: float) -> bool:
+        """Whether the deadline is reached. A subclass may know by now that it has become later."""
+        return self.deadline <= now
+
     def wake(self) -> None:
         """End the wait, for whatever reason; the one who waited looks what has happened."""
         if self.future is not None and not self.future.done():
@@ -189,7 +193,7 @@ class Readiness:
         self._timer = None
         self._rings_at = math.inf
         for waiter in self.waiters:
-            if waiter.waiting and waiter.deadline <= now:
+            if waiter.waiting and waiter.due(now):
                 waiter.wake()
         nearest = self.nearest()
         if nearest < math.inf:

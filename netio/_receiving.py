@@ -11,7 +11,6 @@ first (laws 9, 10).
 from __future__ import annotations
 
 import asyncio
-import math
 from asyncio import get_running_loop
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ from netio._errors import (
 )
 from netio._holding import give_turn
 from netio._limits import HUGE_SECONDS, Timeouts
-from netio._operation import Operation
+from netio._operation import Operation, Standing
 from netio._turns import turns_of
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
 
     from netio._channel import Channel
     from netio._limits import Timeout
+    from netio._moving import MovingLimit
     from netio._observing import Wait
 
 
@@ -62,7 +62,6 @@ class Receiver(Operation):
         "channel",
         "failure",
         "limit",
-        "standing",
         "timeouts",
         "turns",
     )
@@ -76,7 +75,6 @@ class Receiver(Operation):
         self.buffer = ReceiveBuffer()
         self.busy = False
         self.bytes_received = 0
-        self.standing = math.inf  # the connection's own deadline for reads
         self.failure: OSError | None = None  # the first one met in either direction (law 29)
         self._finished = False  # this direction has met its end, or a failure
         self.turns = turns_of(channel.loop)
@@ -154,12 +152,15 @@ class Receiver(Operation):
         self._give_back(gathering)
         raise self._over(limit, "more than")
 
-    def set_standing(self, when: float) -> None:
-        """The connection's own deadline was moved: a read that waits obeys (law 7)."""
-        self.standing = when
-        if self.busy:
-            self.move(when)
-            self.channel.rearm(self)
+    def set_limits(self, standing: Standing, moving: tuple[MovingLimit, ...], now: float) -> None:
+        """The limits of the connection are others now: a read that waits obeys (law 7)."""
+        if not self.busy:
+            self.moving = moving
+            self.stand(standing)
+            return
+        self.bound_by(moving, now, begun=self._begun())
+        self.stand(standing)
+        self.channel.rearm(self)
 
     def begin(
         self, name: str, wanted: int, timeout: Timeout, size: int | None, expected: int | None
@@ -191,7 +192,9 @@ class Receiver(Operation):
             self._own = own = now + timeout
             self.deadline = own if own <= self.standing else self.standing
         else:
-            self.start(now, timeout, self.timeouts.read, "read", self.standing)
+            self.start(now, timeout, self.timeouts.read, "read")
+        if self.moving:
+            self.start_clocks(now, begun=self._begun())
         turns = self.turns
         turns.credit -= SYSTEM_CALL_COST
         wait = None
@@ -204,7 +207,11 @@ class Receiver(Operation):
             and wanted
             and not self._finished
         ):
-            wait = channel.wait_readable(self)
+            try:
+                wait = channel.wait_readable(self)
+            except BaseException:
+                self.stop_clocks(now)
+                raise
         self.busy = True
         return wait
 
@@ -245,7 +252,7 @@ class Receiver(Operation):
                 await turns.give()
             now = channel.loop.time() if waited else self.started
             while (complete := self._conclusion()) is None:
-                expired = self.deadline <= now
+                expired = self.deadline <= now and self.due(now)
                 if likely or expired:
                     likely = False
                     complete = self._last_look() if expired else self._look()
@@ -255,7 +262,7 @@ class Receiver(Operation):
                     await channel.wait_readable(self)
                 elif waited:
                     await give_turn()  # a scope that fired in the same tick answers (law 15)
-                else:
+                elif self.due(now):  # unless what has just come renews the limit
                     raise self.exceeded(now, self._progress(), done=self.have())
                 waited = not expired
                 turns.renew()
@@ -263,16 +270,22 @@ class Receiver(Operation):
         except BaseException as error:
             self.cut(error)
             raise
-        self.busy = False
+        self.end()
         self._search = self._large = None
         return complete
+
+    def end(self) -> None:
+        """The read in progress is over."""
+        self.busy = False
+        if self.running:
+            self.stop_clocks(self.channel.loop.time())
 
     def cut(self, error: BaseException) -> None:
         """The read in progress has ended with `error`: everything that came stays readable."""
         if isinstance(error, asyncio.CancelledError):
             self.mark(error, done=self.have())
         large = self._large
-        self.busy = False
+        self.end()
         self._search = self._large = None
         if large is not None:
             self._give_back(large)
@@ -330,9 +343,31 @@ class Receiver(Operation):
             self._finished = True
             return True
         self.bytes_received += taken
+        if self.moving:
+            return self._came(taken)
         if large is None and self._search is None:
             return self.buffer.size >= self._wanted
         return self._satisfied()
+
+    def _begun(self) -> bool:
+        """Whether a part of what the read wants is here, or of what flows anyway."""
+        if self.name == "read_some":
+            return any(limit.flows for limit in self.moving)
+        return self.have() > 0
+
+    def _came(self, size: int) -> bool:
+        """The end of an `attempt` under `moving` limits, of which the first byte begins some."""
+        now = self.channel.loop.time()
+        self.count(size, now)
+        if self.name == "read_some":
+            for limit in self.moving:
+                limit.flows = True
+        if self._satisfied():
+            return True
+        if len(self.running) < len(self.moving):  # the only way in which a deadline comes nearer
+            self.start_clocks(now, begun=True)
+            self.channel.rearm(self)
+        return False
 
     def _satisfied(self) -> bool:
         if self._search is not None and self._search.find(self.buffer):

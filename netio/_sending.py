@@ -9,7 +9,6 @@ further writes (law 13).
 from __future__ import annotations
 
 import asyncio
-import math
 from asyncio import get_running_loop
 from collections import deque
 from itertools import islice
@@ -29,7 +28,7 @@ from netio._defaults import (
 from netio._errors import ConnectionLost, NetioError, StreamClosed, connection_lost
 from netio._holding import give_turn
 from netio._limits import Timeouts
-from netio._operation import Operation
+from netio._operation import NO_STANDING, Operation, Standing
 from netio._receiving import Receiver
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from netio._arguments import Buffer
     from netio._channel import Channel
     from netio._limits import Timeout
+    from netio._moving import MovingLimit
     from netio._observing import Wait
 
 
@@ -85,6 +85,8 @@ class Outgoing(Operation):
             self.error = self._receiver.fail(error)
             return True
         self._advance(sent)
+        if self.moving and sent:
+            self.count(sent, channel.loop.time())
         return self.done == self.total
 
     def _advance(self, sent: int) -> None:
@@ -190,6 +192,7 @@ class Sender:
         "bytes_sent",
         "channel",
         "ended",
+        "moving",
         "standing",
         "timeouts",
     )
@@ -198,7 +201,8 @@ class Sender:
         self.channel = channel
         self.timeouts = timeouts
         self.bytes_sent = 0
-        self.standing = math.inf  # the connection's own deadline for writes
+        self.standing: Standing = NO_STANDING  # the connection's own deadline for writes
+        self.moving: tuple[MovingLimit, ...] = ()
         self.ended = False  # this side said that nothing follows
         self._receiver = receiver  # which keeps the failure that both directions share
         self._torn: str | None = None
@@ -229,6 +233,10 @@ class Sender:
             return None
         self._turns.credit -= SYSTEM_CALL_COST + (sent >> COST_SHIFT)
         self.bytes_sent += sent
+        if self.moving and sent:
+            now = channel.loop.time()
+            for limit in self.moving:
+                limit.moved(sent, now)
         return sent
 
     async def write(
@@ -248,7 +256,7 @@ class Sender:
             self.bytes_sent += outgoing.done - (done or 0)
             if 0 < outgoing.done < total:
                 self._torn = f"an earlier {outgoing.text} was cut after {outgoing.done} bytes"
-            self.channel.leave(outgoing)
+            self._leave(outgoing)
             outgoing.forget()
 
     async def end(self, timeout: Timeout) -> None:
@@ -262,7 +270,12 @@ class Sender:
         try:
             await self._in_turn(outgoing, timeout, self._shut_down)
         finally:
-            self.channel.leave(outgoing)
+            self._leave(outgoing)
+
+    def _leave(self, outgoing: Outgoing) -> None:
+        self.channel.leave(outgoing)
+        if outgoing.running:
+            outgoing.stop_clocks(self.channel.loop.time())
 
     async def _shut_down(self, outgoing: Outgoing) -> None:
         if self.ended and not self.channel.closed:
@@ -290,7 +303,12 @@ class Sender:
             except NetioError:
                 await self._yield_at_times()
                 raise
-            outgoing.start(loop.time(), timeout, self.timeouts.write, "write", self.standing)
+            now = loop.time()
+            if self.standing is not NO_STANDING:
+                outgoing.stand(self.standing)
+            outgoing.start(now, timeout, self.timeouts.write, "write")
+            if self.moving:
+                outgoing.bound_by(self.moving, now, begun=True)
             await self._take_turn(outgoing)
             try:
                 await self._yield_at_times()
@@ -305,13 +323,15 @@ class Sender:
         if self._turns.credit <= 0:
             await self._turns.give()
 
-    def set_standing(self, when: float) -> None:
-        """The connection's own deadline was moved: writes that wait obey (law 7)."""
-        self.standing = when
+    def set_limits(self, standing: Standing, moving: tuple[MovingLimit, ...], now: float) -> None:
+        """The limits of the connection are others now: writes that wait obey (law 7)."""
+        self.standing = standing
+        self.moving = moving
         if self._current is None:
             return  # and so nobody queues behind it
         for outgoing in (self._current, *(self._queue or ())):
-            outgoing.move(when)
+            outgoing.bound_by(moving, now, begun=True)
+            outgoing.stand(standing)
             self.channel.rearm(outgoing)
 
     async def _take_turn(self, outgoing: Outgoing) -> None:
@@ -325,7 +345,7 @@ class Sender:
             waited = False
             while self._current is not outgoing:
                 now = self.channel.loop.time()
-                expired = outgoing.deadline <= now
+                expired = outgoing.deadline <= now and outgoing.due(now)
                 if not expired:
                     await self.channel.park(outgoing)
                     self._turns.renew()
@@ -356,7 +376,7 @@ class Sender:
         waited = False
         while outgoing.done < outgoing.total:
             now = channel.loop.time()
-            expired = outgoing.deadline <= now
+            expired = outgoing.deadline <= now and outgoing.due(now)
             if likely or expired:
                 likely = False
                 self._offer(outgoing, LAST_LOOK_BYTES if expired else BYTES_PER_TURN)
@@ -366,7 +386,7 @@ class Sender:
                     self._turns.renew()
                 elif waited:
                     await give_turn()  # a scope that fired in the same tick answers (law 15)
-                else:
+                elif outgoing.due(now):  # unless what has just gone renews the limit
                     raise outgoing.exceeded(now, outgoing.progress(), done=outgoing.done)
                 waited = not expired
             if outgoing.done == outgoing.total:

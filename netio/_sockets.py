@@ -213,6 +213,8 @@ class _Call(Operation):
         except Exception as error:  # a loop that can't watch the socket, for instance
             error.__dict__["partial"] = bytes(self.taken)
             raise
+        finally:
+            self.stop_clocks(loop.time())
 
     async def _run_alone(self, loop: asyncio.AbstractEventLoop) -> None:
         turns = turns_of(loop)

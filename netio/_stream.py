@@ -7,13 +7,13 @@ This file is the public contract. Reading is done in ``_receiving.py``, writing 
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from asyncio import get_running_loop
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from netio._arguments import check_count, check_separators, readable_view, writable_view
 from netio._channel import SocketChannel, SocketView
+from netio._connection_limits import NO_DEADLINES, apply_limits, are_needed
 from netio._defaults import DEFAULT, OPERATIONS_PER_TURN, READ_BYTES, DefaultType
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._iterator import StreamIterator
@@ -25,16 +25,13 @@ from netio._statistics import StreamStatistics
 
 if TYPE_CHECKING:
     import socket as sockets
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from types import TracebackType
 
     from netio._arguments import Buffer
     from netio._channel import Channel
     from netio._errors import Address
     from netio._limits import Timeout
-
-
-_NO_DEADLINES: Final[Mapping[str, Deadline]] = {}
 
 
 class Stream:
@@ -52,7 +49,9 @@ class Stream:
     and reset (law 10).
     """
 
-    __slots__ = ("__weakref__", "_channel", "_deadlines", "_receiver", "_sender", "_timeouts")
+    __slots__ = (
+        "__weakref__", "_born", "_channel", "_deadlines", "_receiver", "_sender", "_timeouts"
+    )  # fmt: skip
 
     def __init__(self, channel: Channel, *, timeouts: Timeouts, limit: int) -> None:
         check_timeouts(timeouts)
@@ -60,7 +59,10 @@ class Stream:
         self._timeouts = timeouts
         self._receiver = Receiver(channel, timeouts, check_count(limit, "limit", at_least=1))
         self._sender = Sender(channel, self._receiver, timeouts)
-        self._deadlines = _NO_DEADLINES
+        self._deadlines = NO_DEADLINES
+        self._born = channel.loop.time()
+        if are_needed(timeouts):
+            self._apply_limits()
         if observed:
             tell(channel.loop, "stream_opened", self)
 
@@ -116,6 +118,8 @@ class Stream:
                 raise
             if buffer.size >= n:
                 receiver.busy = False
+                if receiver.running:
+                    receiver.end()
                 turns.credit = OPERATIONS_PER_TURN
                 return buffer.take(n)
         if await receiver.finish(wait):
@@ -487,13 +491,20 @@ class Stream:
 
     @property
     def timeouts(self) -> Timeouts:
-        """The default limits of this connection. Assigning applies to calls that begin later."""
+        """The limits of this connection.
+
+        Assigning applies `read`, `write` and `close` to calls that begin later, and `idle`, `total`
+        and `min_rate` also to operations that wait already. A silence goes on under another `idle`
+        and a life under another `total`; another `min_rate` begins a window of its own.
+        """
         return self._timeouts
 
     @timeouts.setter
     def timeouts(self, timeouts: Timeouts) -> None:
+        self._check_loop("timeouts")
         check_timeouts(timeouts)
         self._timeouts = self._receiver.timeouts = self._sender.timeouts = timeouts
+        self._apply_limits()
 
     @property
     def deadline(self) -> Deadline | None:
@@ -532,13 +543,10 @@ class Stream:
             raise TypeError(f"{name} must be a netio.Deadline or None, not {deadline!r}")
         others = {n: d for n, d in self._deadlines.items() if n != name}
         self._deadlines = others if deadline is None else {**others, name: deadline}
-        self._receiver.set_standing(self._earliest("deadline", "read_deadline"))
-        self._sender.set_standing(self._earliest("deadline", "write_deadline"))
+        self._apply_limits()
 
-    def _earliest(self, *names: str) -> float:
-        return min(
-            (self._deadlines[n].when for n in names if n in self._deadlines), default=math.inf
-        )
+    def _apply_limits(self) -> None:
+        apply_limits(self._receiver, self._sender, self._timeouts, self._deadlines, self._born)
 
     # What it is
 

@@ -386,10 +386,12 @@ class DeadlineForLaterCalls(netio.Stream):
     """A deadline that is set holds for operations that begin later."""
 
     def _set_deadline(self, name: str, deadline: Any) -> None:
-        others = {n: d for n, d in self._deadlines.items() if n != name}
-        self._deadlines = others if deadline is None else {**others, name: deadline}
-        self._receiver.standing = self._earliest("deadline", "read_deadline")
-        self._sender.standing = self._earliest("deadline", "write_deadline")
+        waiting = [self._receiver] if self._receiver.busy else []
+        waiting += [w for w in self._channel.waiters if w is not self._receiver]  # type: ignore
+        before = [waiter.deadline for waiter in waiting]
+        super()._set_deadline(name, deadline)
+        for waiter, when in zip(waiting, before, strict=True):
+            waiter.deadline = when
 
 
 class DeadAfterItsDeadline(netio.Stream):

@@ -16,7 +16,7 @@ PROMISED = {
     "timeout", "timeout_at", "move_on_after", "move_on_at", "current_deadline", "remaining",
     "Scope",
     # limits
-    "Deadline", "Timeouts",
+    "Deadline", "Budget", "Timeouts", "Rate",
     # streams
     "connect_tcp", "open_stream", "stream_pair", "Stream", "StreamStatistics", "SocketView",
     # bare sockets

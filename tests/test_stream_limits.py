@@ -4,18 +4,17 @@ Time is virtual: limits are met exactly. What is bound to the kernel runs on eve
 """
 
 import asyncio
-import contextlib
 import decimal
 import fractions
 import math
 import numbers
 import select
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import streams
-from streams import Hand, Pair, a_pair, fill, make_pair, outcome_of, ticks
+from limited import READS, WAITS, WRITES, Call, expect_limit, stuck_pair
+from streams import Hand, Pair, a_pair, outcome_of, ticks
 from virtual import virtual_loop
 
 import netio
@@ -23,45 +22,6 @@ from netio import Deadline
 from netio._stream import Stream
 
 kind, pair = streams.kind, streams.pair
-
-Call = Callable[..., Any]
-
-READS: dict[str, Call] = {
-    "read_exactly(8)": lambda s, **kw: s.read_exactly(8, **kw),
-    "read_exactly(100000)": lambda s, **kw: s.read_exactly(100_000, **kw),
-    "read_until": lambda s, **kw: s.read_until(b";", **kw),
-    "read_line": lambda s, **kw: s.read_line(**kw),
-    "read_some(65536)": lambda s, **kw: s.read_some(**kw),
-    "read_into(8)": lambda s, **kw: s.read_into(bytearray(8), **kw),
-    "read_into(100000)": lambda s, **kw: s.read_into(bytearray(100_000), **kw),
-    "read_all": lambda s, **kw: s.read_all(limit=10, **kw),
-}
-WRITES: dict[str, Call] = {
-    "write(1000)": lambda s, **kw: s.write(b"x" * 1000, **kw),
-    "write_many(70000)": lambda s, **kw: s.write_many([b"x" * 35_000] * 2, **kw),
-}
-WAITS = {**READS, **WRITES}
-
-
-@contextlib.asynccontextmanager
-async def stuck_pair(**timeouts: Any) -> AsyncIterator[Pair]:
-    """In memory; reads and writes of the near end both wait."""
-    near, far = make_pair("memory", timeouts=netio.Timeouts(**timeouts), capacity=100)
-    assert fill(near) == 100
-    try:
-        yield near, far
-    finally:
-        near.abort()
-        far.abort()
-
-
-async def expect_limit(awaitable: Any, limit: str, at: float) -> netio.DeadlineExceeded:
-    with pytest.raises(netio.DeadlineExceeded) as caught:
-        await awaitable
-    assert caught.value.limit == limit
-    assert virtual_loop().time() == at
-    return caught.value
-
 
 # What `timeout=` takes. -----------------------------------------------------------------------
 
