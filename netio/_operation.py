@@ -70,7 +70,8 @@ class Operation(Waiter):
     Nothing here is a timer: the channel has one for all its waiters.
 
     Attributes:
-        moving: the limits that move with what happens on the connection; nearly always none.
+        moving: the limits that move with what happens on the connection, a floor the last; nearly
+            always none.
         running: the stopwatches that run for this operation, until `stop_clocks`.
     """
 

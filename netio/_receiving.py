@@ -364,7 +364,7 @@ class Receiver(Operation):
                 limit.flows = True
         if self._satisfied():
             return True
-        if len(self.running) < len(self.moving):  # the only way in which a deadline comes nearer
+        if self.moving[-1] not in self.running:  # a floor: so a deadline comes nearer, for once
             self.start_clocks(now, begun=True)
             self.channel.rearm(self)
         return False

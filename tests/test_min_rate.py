@@ -413,5 +413,5 @@ def test_a_rate_is_bytes_in_seconds() -> None:
 
 def test_the_field_is_a_rate_or_none() -> None:
     for wrong in (5, (1000, 10), netio.Budget(5)):
-        with pytest.raises(TypeError, match="Timeouts.min_rate must be a netio.Rate or None"):
+        with pytest.raises(TypeError, match=r"Timeouts\.min_rate must be a netio\.Rate or None"):
             netio.Timeouts(min_rate=wrong)  # type: ignore[arg-type]
