@@ -40,10 +40,10 @@ def connect_tcp(
     ``timeouts.attempt`` seconds, all within one limit. Small messages are sent at once
     (``TCP_NODELAY``).
 
-    `timeout`: seconds for all of it, a `Deadline`, None for no limit; left out, the limit is
-    ``timeouts.connect``. Within it ``timeouts.resolve`` and ``timeouts.attempt`` hold, whatever it
-    is. `timeouts`: the defaults of the new stream, and the limits of the
-    lookup and of each attempt. `limit`: the longest record in bytes, unless a call says
+    `timeout`: seconds for all of it, a `Deadline` or `Budget`, None for no limit; left out, the
+    limit is ``timeouts.connect``. Within it ``timeouts.resolve`` and ``timeouts.attempt`` hold,
+    whatever it is. `timeouts`: the limits of the new stream, of the lookup and of each attempt.
+    `limit`: the longest record in bytes, unless a call says
     otherwise; the stream holds no more unread than that, or what a call asks for, and one read of
     64 KiB. `network`: connect there instead of on the system's
     network; None is the system's.

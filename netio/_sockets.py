@@ -59,7 +59,8 @@ async def read_bytes(sock: socket.socket | Stream, n: int, *, timeout: Timeout =
     """Read exactly `n` bytes from a non-blocking socket, or from a `Stream`.
 
     Don't close the socket while the call waits.
-    `timeout`: seconds for the whole call, a `Deadline`, None for no limit; left out, 60 seconds.
+    `timeout`: seconds for the whole call, a `Deadline` or `Budget`, None for no limit; left
+    out, 60 seconds.
 
     Returns: the bytes.
 
@@ -92,7 +93,8 @@ async def readuntil(
     Don't close the socket while the call waits.
     `separator`: bytes, or a tuple of several; the earliest end wins, then the shorter one.
     `limit`: the longest result in bytes; left out, 64 KiB (or the limit of the `Stream`).
-    `timeout`: seconds for the whole call, a `Deadline`, None for no limit; left out, 60 seconds.
+    `timeout`: seconds for the whole call, a `Deadline` or `Budget`, None for no limit; left
+    out, 60 seconds.
 
     Returns: the bytes, the separator included. What follows it is still in the kernel.
 
@@ -123,7 +125,8 @@ async def write_bytes(
     """Write all of `data` to a non-blocking socket, or to a `Stream`.
 
     Don't close the socket while the call waits.
-    `timeout`: seconds for the whole call, a `Deadline`, None for no limit; left out, 60 seconds.
+    `timeout`: seconds for the whole call, a `Deadline` or `Budget`, None for no limit; left
+    out, 60 seconds.
 
     Raises:
         DeadlineExceeded, ConnectionLost: `done` says how many bytes the kernel took. The socket

@@ -40,10 +40,10 @@ class Stream:
     Made by `connect_tcp`, `open_stream`, `stream_pair`, and by servers for their handlers. An
     async context manager that closes on leaving. It belongs to the event loop it was made in.
 
-    Every waiting method takes ``timeout``: seconds for this call as a whole, a `Deadline` shared
-    by several calls, None for no limit of its own, or left out for the connection's default in
-    `timeouts`. Zero or less takes what is there now. What is there wins over a limit that has
-    passed (law 9).
+    Every waiting method takes ``timeout``: seconds for this call as a whole, a `Deadline` or a
+    `Budget` shared by several calls, None for no limit of its own, or left out for the connection's
+    default in `timeouts`. Zero or less takes what is there now. What is there wins over a limit
+    that has passed (law 9). What `timeouts` says of the connection, and `deadline`, hold besides.
 
     One read at a time; writes queue. Bytes are lost by no order of data, limit, cancellation, end
     and reset (law 10).
@@ -73,7 +73,7 @@ class Stream:
     async def read_exactly(self, n: int, *, timeout: Timeout = DEFAULT) -> bytes:
         """Read exactly `n` bytes.
 
-        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.read``.
+        `timeout`: seconds, `Deadline`, `Budget`, None for no limit, left out for ``timeouts.read``.
 
         Returns: the bytes; ``b""`` for ``n=0``.
 
@@ -139,7 +139,7 @@ class Stream:
         `separator`: bytes, or a tuple of several; the earliest end wins, then the shorter one.
         `limit`: the longest record in bytes, its separator included; left out, the stream's.
         `keep`: False leaves the separator out of the result (it is consumed all the same).
-        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.read``.
+        `timeout`: seconds, `Deadline`, `Budget`, None for no limit, left out for ``timeouts.read``.
 
         Returns: the record.
 
@@ -175,7 +175,7 @@ class Stream:
 
         `limit`: the longest line in bytes, its ``\n`` included; left out, the stream's.
         `keep`: False leaves the ``\n`` out of the result (an ``\r`` before it stays).
-        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.read``.
+        `timeout`: seconds, `Deadline`, `Budget`, None for no limit, left out for ``timeouts.read``.
 
         Returns: the line. The last one before the end of the stream may lack its ``\n``; at the
         end ``b""``. (With ``keep=False`` an empty line is ``b""`` too; `lines` tells them apart.)
@@ -218,7 +218,7 @@ class Stream:
     async def read_some(self, max_bytes: int = READ_BYTES, *, timeout: Timeout = DEFAULT) -> bytes:
         """Read what is there, or what comes first, up to `max_bytes` bytes (at least 1).
 
-        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.read``.
+        `timeout`: seconds, `Deadline`, `Budget`, None for no limit, left out for ``timeouts.read``.
 
         Returns: at least one byte; ``b""`` at the end of the stream.
 
@@ -239,7 +239,7 @@ class Stream:
         """Fill `buffer`, a writable and contiguous one (``bytearray``, ``memoryview`` ...).
 
         Large ones are filled by the kernel directly. Don't touch the buffer before the call ends.
-        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.read``.
+        `timeout`: seconds, `Deadline`, `Budget`, None for no limit, left out for ``timeouts.read``.
 
         Returns: the size of the buffer in bytes.
 
@@ -265,7 +265,7 @@ class Stream:
     async def read_all(self, *, limit: int, timeout: Timeout = DEFAULT) -> bytes:
         """Read everything until the peer ends the stream, if that is at most `limit` bytes.
 
-        `timeout`: seconds for all of it, a `Deadline`, None for no limit, left out for
+        `timeout`: seconds for all of it, a `Deadline` or `Budget`, None for no limit, left out for
         ``timeouts.read``.
 
         Returns: the bytes; ``b""`` where none are left.
@@ -291,7 +291,7 @@ class Stream:
         """Iterate over the lines, each read as by `read_line`, until the end of the stream.
 
         `limit` is the longest line in bytes. `timeout` holds for each line: seconds, a
-        `Deadline`, None for no limit, left out for ``timeouts.read``. An error ends the
+        `Deadline` or `Budget`, None for no limit, left out for ``timeouts.read``. An error ends the
         iteration and leaves the stream as `read_line` does; it may be iterated again.
         """
         check_timeout(timeout)
@@ -305,7 +305,7 @@ class Stream:
         """Iterate over whatever comes, each read as by `read_some`, until the end of the stream.
 
         `max_bytes` bounds each chunk, in bytes. `timeout` holds for each one: seconds, a
-        `Deadline`, None for no limit, left out for ``timeouts.read``.
+        `Deadline` or `Budget`, None for no limit, left out for ``timeouts.read``.
         """
         check_timeout(timeout)
         most = check_count(max_bytes, "max_bytes", at_least=1)
@@ -327,8 +327,8 @@ class Stream:
 
         There is no hidden buffer and nothing to drain. Writes of several tasks queue in the order
         of their calls. `data` may be changed as soon as this returns (law 33).
-        `timeout`: seconds, a `Deadline`, None for no limit, left out for ``timeouts.write``; the
-        time spent queueing counts.
+        `timeout`: seconds, a `Deadline` or `Budget`, None for no limit, left out for
+        ``timeouts.write``; the time spent queueing counts.
 
         Raises:
             DeadlineExceeded: a limit was reached first. Its `done` says how many bytes the kernel
@@ -358,7 +358,7 @@ class Stream:
     async def write_many(self, buffers: Iterable[Buffer], *, timeout: Timeout = DEFAULT) -> None:
         """Write several buffers as one: nothing comes between them, and few system calls are made.
 
-        `timeout`: seconds for all of them, a `Deadline`, None for no limit, left out for
+        `timeout`: seconds for all of them, `Deadline`, `Budget`, None for no limit, left out for
         ``timeouts.write``.
 
         Raises:
@@ -379,8 +379,8 @@ class Stream:
     async def write_eof(self, *, timeout: Timeout = DEFAULT) -> None:
         """Tell the peer that no more bytes follow; reading goes on. May be repeated.
 
-        `timeout`: seconds to wait for writes in progress, a `Deadline`, None for no limit, left
-        out for ``timeouts.write``.
+        `timeout`: seconds to wait for writes in progress, `Deadline`, `Budget`, None for no limit,
+        left out for ``timeouts.write``.
 
         Raises:
             DeadlineExceeded: earlier writes took too long. Nothing is sent, the stream is usable.
@@ -400,8 +400,8 @@ class Stream:
 
         Waits for nothing of the peer's. Operations of other tasks that wait on the stream end
         with `StreamClosed`. Bytes not read are gone.
-        `timeout`: seconds for the goodbye, a `Deadline`, None or left out for ``timeouts.close``;
-        over plain TCP a goodbye does not wait.
+        `timeout`: seconds for the goodbye, a `Deadline` or `Budget`, None or left out for
+        ``timeouts.close``; over plain TCP a goodbye does not wait.
 
         Raises: nothing for what a peer does. The stream is closed in any case; nothing is kept.
             RuntimeError: the stream belongs to another event loop. Nothing changes.

@@ -1,4 +1,4 @@
-"""Which limit answers: every pairing of two, whichever is nearer, and when they are reached at once.
+"""Which limit answers: every pairing of two, whichever is nearer, and those reached at once.
 
 The nearest answers, at its point. Of those that are reached at once it is a scope, since the task
 waits one turn for it (law 15), then the most specific: what this call was given, the deadlines of
