@@ -165,7 +165,7 @@ def conclusions(read: Read, happened: str) -> list[tuple[int, Outcome]]:
     return found
 
 
-def table(read: Read, happened: str) -> list[Outcome]:
+def table(read: Read, happened: str, limit: str = "call") -> list[Outcome]:
     """Law 10: what may come of it, when all this has happened until the read was over."""
     if "c" in happened:
         return [("cancelled", asyncio.CancelledError)]
@@ -177,7 +177,7 @@ def table(read: Read, happened: str) -> list[Outcome]:
     if read.in_callback and first < woken and happened[first] != "n":
         return came[:1]  # the callback has seen it as it came
     if "s" not in happened:
-        return came or [("limit", "call") if "t" in happened else ("waits", WAITS)]
+        return came or [("limit", limit) if "t" in happened else ("waits", WAITS)]
     if first == woken and "t" not in happened:
         return came  # the scope has found the task about to get it
     if not came or (happened[woken] == "s" and "n" not in happened[:woken]):
@@ -185,9 +185,12 @@ def table(read: Read, happened: str) -> list[Outcome]:
     return [*came, ("scope", "scope")]
 
 
-def check(read: Read, play: Play, answer: Any) -> bytes:
+def check(read: Read, play: Play, answer: Any, limit: str = "call") -> bytes:
     """Hold an answer against the table; the bytes that were returned."""
-    wanted = table(read, play.happened)
+    wanted = table(read, play.happened, limit)
+    if limit == "idle" and "t" in play.happened:
+        if "n" in play.happened or set(play.happened.partition("t")[2]) & set(DATA):
+            wanted.append(("waits", WAITS))  # renewed by a byte that came with it
     assert any(_fits(play, answer, *outcome) for outcome in wanted), (answer, wanted)
     cancelled = "c" in play.happened or WAITS in play.happened
     assert play.task.cancelled() == cancelled

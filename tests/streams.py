@@ -150,9 +150,24 @@ class Hand(Peer):
         channel._ring()
 
     def limit(self, operation: Operation) -> None:
-        """The limit of the call is reached, and the timer rings now."""
-        operation._own = operation.deadline = asyncio.get_running_loop().time() - 0.001
+        """The limit of the call is reached, or that of `under`, and the timer rings now."""
+        if operation.moving:
+            [moving] = operation.moving
+            moving.passed = moving.seconds
+            operation.deadline = moving.point()
+        else:
+            operation._own = operation.deadline = asyncio.get_running_loop().time() - 0.001
         self._ring()
+
+    def under(self, limit: str) -> netio.Timeout:
+        """Put `near` under this limit, anew, and what to give a call that is to obey it."""
+        self.near.timeouts = netio.Timeouts()
+        if limit == "idle":
+            self.near.timeouts = netio.Timeouts(idle=10)
+        elif limit == "min_rate":
+            self.near.timeouts = netio.Timeouts(min_rate=netio.Rate(1 << 30, per=10))
+            self.near._receiver.moving[0].flows = True  # also before the first byte of a read_some
+        return netio.Budget(10) if limit == "budget" else 10
 
 
 async def in_one_tick(*events: Callable[[], object]) -> None:

@@ -26,6 +26,8 @@ kind = streams.kind
 
 MARK = b"."  # comes after everything else
 CASES, CASES_IN_ONE_TICK = 3213, 432  # of each read, and on TCP
+LIMITS = ("idle", "min_rate", "budget")  # in the place of the limit of the call
+LIMITS_STEP = 3  # for these, one case of so many
 
 
 class StreamBench:
@@ -33,16 +35,17 @@ class StreamBench:
 
     events = EVENTS
 
-    def __init__(self, kind: str, read: Read) -> None:
+    def __init__(self, kind: str, read: Read, limit: str = "call") -> None:
         self.name = f"{kind} {read.name}"
         self._kind = kind
+        self._limit = limit
         self._read = read
         self._pair: Pair | None = None
 
     async def play(self, stage: Stage) -> None:
         near, far = self._pair = self._pair or make_pair(self._kind)
         hand, read = Hand(near, far), self._read
-        play = Play(stage, read.call(near, 10))
+        play = Play(stage, read.call(near, hand.under(self._limit)))
         await streams.ticks(1)
         if not near._receiver.waiting:
             await streams.ticks(1)  # now and then it gives others a turn first (law 35)
@@ -50,7 +53,7 @@ class StreamBench:
         if read.before:
             hand.data(read.before)
         answer = await play.outcome(self._acts(hand))
-        returned = check(read, play, answer)
+        returned = check(read, play, answer, self._limit)
         rest = await self._rest(hand, stage.schedule, len(returned))
         assert returned + rest == hand.sent, answer
         if isinstance(answer, netio.IncompleteRead):
@@ -73,6 +76,7 @@ class StreamBench:
     async def _rest(self, hand: Hand, schedule: str, returned: int) -> bytes:
         """What is still readable, all of it."""
         near = hand.near
+        near.timeouts = netio.Timeouts()
         if set(schedule) & set("er"):
             rest = await read_rest(near)
             self.close()
@@ -119,6 +123,15 @@ async def test_a_waiting_read_answers_by_the_table_and_loses_no_byte(
     played[bench.name] = exploration.schedules
     await streams.ticks(1)  # in which a stream in memory tells its other end
     assert footprint() == before
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("read", STREAM_READS, ids=lambda read: read.name.replace(" ", "_"))
+async def test_the_table_holds_for_the_limits_of_a_connection_and_a_budget(
+    read: Read, limit: str, loop_variant: str
+) -> None:
+    cases = thinned(schedules(), CASES, loop_variant)[::LIMITS_STEP]
+    check_played(await play_all(StreamBench("memory", read, limit), cases), cases)
 
 
 def test_more_than_ten_thousand_cases_were_played(

@@ -26,6 +26,7 @@ kind = streams.kind
 BEHIND = b"behind"
 LETTERS = "pwrxtscq"
 CASES, CASES_IN_ONE_TICK = 2404, 302  # of each kind and start, and on TCP
+LIMITS = ("idle", "min_rate", "budget")  # in the place of the limit of the call
 
 
 class WriteBench:
@@ -33,9 +34,10 @@ class WriteBench:
 
     events = EVENTS
 
-    def __init__(self, kind: str, start: str) -> None:
+    def __init__(self, kind: str, start: str, limit: str = "call") -> None:
         self.name = f"{kind} {start}"
         self._kind = kind
+        self._limit = limit
         self._start = start
         self._pair: Pair | None = None
 
@@ -45,13 +47,13 @@ class WriteBench:
         hand = Hand(near, far)
         filling = b"~" * streams.fill(near) if self._start == "untouched" else b""
         before = near.statistics().bytes_sent
-        play = Play(stage, near.write(PAYLOAD, timeout=10))
+        play = Play(stage, near.write(PAYLOAD, timeout=hand.under(self._limit)))
         while not hand.writer_waits():
             await streams.ticks(1)
         behind = asyncio.create_task(outcome_of(near.write(BEHIND, timeout=10)))
         await streams.ticks(1)
         answer = await play.outcome(self._acts(hand, behind))
-        done = check(play, answer)
+        done = check(play, answer, limit=self._limit)
         done_behind = await self._check_behind(hand, schedule, done, behind)
         there = filling + PAYLOAD[:done] + BEHIND[:done_behind]
         if "r" in schedule or ("x" in schedule and self._kind == "tcp"):
@@ -94,6 +96,10 @@ class WriteBench:
         elif torn:
             assert isinstance(answer, netio.ConnectionLost)
             assert "out of step" in str(answer)
+        elif isinstance(answer, netio.DeadlineExceeded):
+            assert "t" in schedule
+            assert (answer.limit, answer.done) == (self._limit, 0)
+            assert self._limit in ("idle", "min_rate")  # which are those of the connection
         else:
             assert answer is None
         return len(BEHIND) if answer is None else answer.done
@@ -124,6 +130,15 @@ async def test_a_waiting_write_answers_by_the_table_and_its_count_is_exact(
     check_played(await play_all(WriteBench(kind, start), cases), cases)
     await streams.ticks(1)
     assert footprint() == before
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("start", STARTS)
+async def test_the_table_of_writes_holds_for_the_limits_of_a_connection_and_a_budget(
+    start: str, limit: str, loop_variant: str
+) -> None:
+    cases = thinned(schedules(LETTERS), CASES, loop_variant)[::2]
+    check_played(await play_all(WriteBench("memory", start, limit), cases), cases)
 
 
 FAULTS: dict[str, tuple[Any, str, Any]] = {
