@@ -12,7 +12,6 @@ most one part; and no more of them are kept than hold what the floor asks for.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import ClassVar
 
 from netio._defaults import RATE_WINDOW_PARTS
@@ -97,8 +96,9 @@ class Floor(MovingLimit):
         self.way = way
         self.answered = answered
         self._part = rate.per / RATE_WINDOW_PARTS
-        #: Of each part, by the stopwatch: its first byte, its last one, and how many bytes.
-        self._parts: deque[tuple[float, float, int]] = deque()
+        # Of each part, by the stopwatch: its first byte, its last one, and how many bytes. A list,
+        # since they are few, and an empty deque is larger than all else of a floor.
+        self._parts: list[tuple[float, float, int]] = []
         self._sum = 0
         #: While less is here than the floor: since when. A first window is granted in full.
         self._fell = rate.per
@@ -111,7 +111,7 @@ class Floor(MovingLimit):
         parts = self._parts
         while parts and parts[0][1] <= reading - self.seconds:
             self._fell = max(self._fell, parts[0][1] + self.seconds)
-            self._sum -= parts.popleft()[2]
+            self._sum -= parts.pop(0)[2]
         if parts and reading - parts[-1][0] < self._part:
             first, _, before = parts[-1]
             parts[-1] = (first, reading, before + size)
@@ -119,7 +119,7 @@ class Floor(MovingLimit):
             parts.append((reading, reading, size))
         self._sum += size
         while self._sum - parts[0][2] >= self.rate.bytes:
-            self._sum -= parts.popleft()[2]
+            self._sum -= parts.pop(0)[2]
         if self.answered is not None and not self.answered.waiting:
             self.answered.flows = False
 

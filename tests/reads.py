@@ -188,9 +188,9 @@ def table(read: Read, happened: str, limit: str = "call") -> list[Outcome]:
 def check(read: Read, play: Play, answer: Any, limit: str = "call") -> bytes:
     """Hold an answer against the table; the bytes that were returned."""
     wanted = table(read, play.happened, limit)
-    if limit == "idle" and "t" in play.happened:
-        if "n" in play.happened or set(play.happened.partition("t")[2]) & set(DATA):
-            wanted.append(("waits", WAITS))  # renewed by a byte that came with it
+    looked_at = "n" * ("n" in play.happened) + play.happened.partition("t")[2]
+    if limit == "idle" and "t" in play.happened and set(looked_at) & set(DATA):
+        wanted.append(("waits", WAITS))  # renewed by a byte that came with it
     assert any(_fits(play, answer, *outcome) for outcome in wanted), (answer, wanted)
     cancelled = "c" in play.happened or WAITS in play.happened
     assert play.task.cancelled() == cancelled
