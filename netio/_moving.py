@@ -12,6 +12,7 @@ most one part; and no more of them are kept than hold what the floor asks for.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from netio._defaults import RATE_WINDOW_PARTS
@@ -25,6 +26,7 @@ class MovingLimit(Stopwatch):
 
     Attributes:
         kind: its name in `DeadlineExceeded.limit`.
+        always: it runs from the beginning of an operation, and not only once a part of it is done.
         seconds: its length.
         flows: what comes next belongs to the transfer that was, though nothing of it is here.
     """
@@ -32,15 +34,12 @@ class MovingLimit(Stopwatch):
     __slots__ = ("flows", "seconds")
 
     kind: ClassVar[str]
+    always: ClassVar[bool]
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self.seconds = seconds
         self.flows = False
-
-    def begins(self, begun: bool) -> bool:
-        """Whether it runs from the beginning of an operation, of which a part is done or not."""
-        raise NotImplementedError
 
     def moved(self, size: int, now: float) -> None:
         """So many bytes have come, or gone."""
@@ -61,12 +60,11 @@ class Idle(MovingLimit):
     __slots__ = ()
 
     kind = "idle"
-
-    def begins(self, begun: bool) -> bool:
-        return True
+    always = True
 
     def moved(self, size: int, now: float) -> None:
-        self.reset(now)
+        self.passed = 0.0
+        self.since = now
 
     def point(self) -> float:
         return self.when(self.seconds)
@@ -86,47 +84,53 @@ class Floor(MovingLimit):
             that nobody waits in; None: none.
     """
 
-    __slots__ = ("_fell", "_part", "_parts", "_sum", "answered", "rate", "way")
+    __slots__ = ("_first", "_last", "_part", "_parts", "_size", "_sum", "answered", "rate", "way")
 
     kind = "min_rate"
+    always = False
 
     def __init__(self, rate: Rate, way: str, answered: Floor | None = None) -> None:
         super().__init__(rate.per)
         self.rate = rate
         self.way = way
         self.answered = answered
-        self._part = rate.per / RATE_WINDOW_PARTS
-        # Of each part, by the stopwatch: its first byte, its last one, and how many bytes. A list,
-        # since they are few, and an empty deque is larger than all else of a floor.
-        self._parts: list[tuple[float, float, int]] = []
-        self._sum = 0
-        #: While less is here than the floor: since when. A first window is granted in full.
-        self._fell = rate.per
-
-    def begins(self, begun: bool) -> bool:
-        return begun
+        self._part = rate.per / RATE_WINDOW_PARTS  # the length of one
+        # The part that bytes are added to: its first byte and its last one, by the stopwatch, and
+        # how many bytes; and those before it. A list, since they are few, and an empty deque is
+        # larger than all else of a floor.
+        self._first = self._last = -math.inf
+        self._size = 0
+        self._parts: list[tuple[float, int]] = []
+        self._sum = 0  # of all of them
 
     def moved(self, size: int, now: float) -> None:
-        reading = self.read(now)
-        parts = self._parts
-        while parts and parts[0][1] <= reading - self.seconds:
-            self._fell = max(self._fell, parts[0][1] + self.seconds)
-            self._sum -= parts.pop(0)[2]
-        if parts and reading - parts[-1][0] < self._part:
-            first, _, before = parts[-1]
-            parts[-1] = (first, reading, before + size)
-        else:
-            parts.append((reading, reading, size))
+        reading = self.passed + (now - self.since) if self.waiting else self.passed
         self._sum += size
-        while self._sum - parts[0][2] >= self.rate.bytes:
-            self._sum -= parts.pop(0)[2]
+        if reading - self._first < self._part:
+            self._last = reading
+            self._size += size
+        else:
+            if self._size:
+                self._parts.append((self._last, self._size))
+                if len(self._parts) > RATE_WINDOW_PARTS + 1:  # long out of the window
+                    self._sum -= self._parts.pop(0)[1]
+            self._first = self._last = reading
+            self._size = size
         if self.answered is not None and not self.answered.waiting:
             self.answered.flows = False
 
     def point(self) -> float:
-        if self._sum < self.rate.bytes:
-            return self.when(self._fell)
-        return self.when(self._parts[0][1] + self.seconds)
+        """Where the oldest part leaves the window without which too little is in it.
+
+        Parts before that one are dropped, and hardly any for its age: while too little is in the
+        window, the point is in the past, and stays there until enough has moved since.
+        """
+        parts, enough = self._parts, self.rate.bytes
+        while parts and self._sum - parts[0][1] >= enough:
+            self._sum -= parts.pop(0)[1]
+        if self._sum < enough:  # in the beginning: a first window is granted in full
+            return self.when(self.seconds)
+        return self.when((parts[0][0] if parts else self._last) + self.seconds)
 
     def reached(self, elapsed: float, now: float) -> str:
         left = self._window(now)
@@ -136,8 +140,9 @@ class Floor(MovingLimit):
 
     def _window(self, now: float) -> int:
         """How many bytes moved in the window that ends now."""
+        parts = [*self._parts, (self._last, self._size)]
         oldest = self.read(now) - self.seconds
-        inside = [size for _, last, size in self._parts if last > oldest]
-        if self._sum >= self.rate.bytes and len(inside) == len(self._parts):
+        inside = [size for last, size in parts if last > oldest]
+        if len(inside) == len(parts) and self._sum >= self.rate.bytes:
             inside.pop(0)  # it has just left, by less than a float can tell
         return sum(inside)

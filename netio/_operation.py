@@ -143,11 +143,19 @@ class Operation(Waiter):
 
     def start_clocks(self, now: float, *, begun: bool) -> None:
         """Start the `moving` limits that hold from now on; `begun`: a part of the work is done."""
+        deadline = self._own if self._own <= self.standing else self.standing
+        running = self.running
         for limit in self.moving:
-            if limit not in self.running and limit.begins(begun):
+            if limit not in running:
+                if not (begun or limit.always):
+                    continue
                 limit.start(now)
-                self.running = (*self.running, limit)
-        self._renew()
+                running = (*running, limit)
+            point = limit.point()
+            if point < deadline:
+                deadline = point
+        self.running = running
+        self.deadline = deadline
 
     def stop_clocks(self, now: float) -> None:
         """This operation waits no more."""

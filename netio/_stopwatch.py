@@ -38,11 +38,6 @@ class Stopwatch:
         """Seconds counted so far."""
         return self.passed + (now - self.since) if self.waiting else self.passed
 
-    def reset(self, now: float) -> None:
-        """Count from zero; it runs on if it does."""
-        self.passed = 0.0
-        self.since = now
-
     def when(self, reading: float) -> float:
         """The point at which it reads `reading`, if it runs on from now."""
         return self.since + (reading - self.passed)
