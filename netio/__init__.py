@@ -5,6 +5,7 @@ async with netio.connect_tcp("example.org", 7000, timeout=5) as stream:
     header = await stream.read_exactly(16, timeout=10)
 """
 
+from netio._carrying import deadline_after_ms, remaining_ms
 from netio._channel import SocketView
 from netio._connect import connect_tcp, open_stream, stream_pair
 from netio._defaults import DEFAULT
@@ -72,6 +73,7 @@ __all__ = [
     "Wait",
     "connect_tcp",
     "current_deadline",
+    "deadline_after_ms",
     "move_on_after",
     "move_on_at",
     "observe",
@@ -79,6 +81,7 @@ __all__ = [
     "read_bytes",
     "readuntil",
     "remaining",
+    "remaining_ms",
     "serve_tcp",
     "shield",
     "stream_pair",

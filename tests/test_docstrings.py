@@ -34,6 +34,8 @@ UNITS = {
     "after_seconds": ("seconds",),
     "rate": ("bytes a second",),
     "bandwidth": ("bytes a second",),
+    "margin": ("seconds",),
+    "ms": ("milliseconds",),
     "n": ("bytes",),
     "max_bytes": ("bytes",),
     "limit": ("seconds", "bytes"),

@@ -14,15 +14,17 @@ import netio.testing
 PROMISED = {
     # scopes
     "timeout", "timeout_at", "move_on_after", "move_on_at", "current_deadline", "remaining",
-    "Scope",
+    "shield", "Scope",
     # limits
     "Deadline", "Budget", "Timeouts", "Rate",
+    # carried to another process
+    "remaining_ms", "deadline_after_ms",
     # streams
     "connect_tcp", "open_stream", "stream_pair", "Stream", "StreamStatistics", "SocketView",
     # bare sockets
     "read_bytes", "readuntil", "write_bytes",
     # servers
-    "serve_tcp", "shield", "Server", "ServerStatistics", "ShutdownReport",
+    "serve_tcp", "Server", "ServerStatistics", "ShutdownReport",
     # errors
     "NetioError", "DeadlineExceeded", "ConnectFailed", "ConnectionLost", "ConnectionReset",
     "BrokenPipe", "IncompleteRead", "LimitExceeded", "StreamClosed", "StreamBusy",
