@@ -1,7 +1,8 @@
-"""Names what each task waits for: an operation of netio by its text, anything else by its code.
+"""Where each task is: what it waits for, an operation of netio by its text, and at which lines.
 
 A task that waits is a chain of coroutines, each of which awaits the next. This walks down the
-chain, and says at which line each one is, the innermost first.
+chain. It looks and touches nothing: what it needs of a frame it asks the garbage collector for,
+since `frame.f_locals` is a dict before Python 3.13 that keeps what it found alive.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import types
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from netio import _operation
 from netio._operation import Operation
@@ -23,39 +26,93 @@ MAX_FRAMES: Final = 8
 
 _NETIO: Final = os.path.dirname(_operation.__file__) + os.sep
 _KIT: Final = os.path.join(_NETIO, "testing") + os.sep
-_STANDARD_LIBRARY: Final = os.path.dirname(asyncio.__file__) + os.sep
+_ASYNCIO: Final = os.path.dirname(asyncio.__file__) + os.sep
+_LOOKING: Final = (__file__, os.path.join(_NETIO, "_snapshot.py"))  # who looks, and is not told
+
+_COROUTINES: Final = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
+
+# What stands between, for an `async for` and the like, and shows only to the collector.
+_BETWEEN: Final = frozenset(
+    {
+        "anext_awaitable",
+        "async_generator_asend",
+        "async_generator_athrow",
+        "coroutine_wrapper",
+    }
+)
+
+
+class Place(NamedTuple):
+    """One coroutine of a chain, or one call of a task that runs, and where it is."""
+
+    holder: object  # of the local variables: a coroutine; None of a call
+    frame: types.FrameType
+
+
+class Whereabouts(NamedTuple):
+    """Where a task is. Not to be kept: the operation is the live one.
+
+    `state` is ``"running"``, ``"ready"`` (to run: what it waited for has come, or it has not begun)
+    or ``"waiting"``; `awaited` the name of the task that it waits for, if it is one; `operation`
+    what netio does for it; `lines` where that was called, the innermost first.
+    """
+
+    state: str
+    awaited: str | None
+    operation: Operation | None
+    lines: tuple[str, ...]
 
 
 def describe(task: asyncio.Task[Any]) -> str:
     """One line: the name of `task`, what it waits for, and where."""
-    frames = list(_frames(task.get_coro()))
-    operation, frames = _cut_at_netio(frames)
-    waits_for = operation or _waits_for(task)
-    places = [_place(frame) for frame in reversed(frames[-MAX_FRAMES:])]
-    if operation and not places:  # a task of netio's own, or made of a call to it
-        return f"{task.get_name()!r} {waits_for}"
-    where = ", called from ".join(places) or "at an unknown place"
-    return f"{task.get_name()!r} {waits_for}: {where}"
+    state, awaited, operation, lines = look_at(task)
+    if operation is not None:
+        doing = f"waits in {operation}"
+    elif awaited is not None:
+        doing = f"waits for the task {awaited!r}"
+    else:
+        doing = {"running": "is running", "ready": "is ready to run", "waiting": "waits"}[state]
+    if operation is not None and not lines:  # a task of netio's own, or made of a call to it
+        return f"{task.get_name()!r} {doing}"
+    where = ", called from ".join(lines) or "at an unknown place"
+    return f"{task.get_name()!r} {doing}: {where}"
 
 
-def _waits_for(task: asyncio.Task[Any]) -> str:
-    future = getattr(task, "_fut_waiter", None)
-    if future is None or future.done():
-        return "is ready to run"
-    if isinstance(future, asyncio.Task):
-        return f"waits for the task {future.get_name()!r}"
-    return "waits"
+def look_at(task: asyncio.Task[Any]) -> Whereabouts:
+    """Where `task` is right now; one that is done is nowhere."""
+    # Python 3.12.1 crashes when it is asked for the coroutine of an eager task that is done.
+    coroutine = None if task.done() else task.get_coro()
+    places = list(_chain(coroutine))
+    operation = awaited = None
+    if getattr(coroutine, "cr_running", False) or getattr(coroutine, "gi_running", False):
+        state = "running"
+        if places:
+            places = [*places[:-1], *_calls_from(places[-1])]
+    else:
+        future = getattr(task, "_fut_waiter", None)
+        state = "ready" if future is None or future.done() else "waiting"
+        if state == "waiting" and isinstance(future, asyncio.Task):
+            awaited = future.get_name()
+        operation, places = _cut_at_netio(places)
+    return Whereabouts(state, awaited, operation, _lines(places))
 
 
-def _cut_at_netio(frames: list[types.FrameType]) -> tuple[str, list[types.FrameType]]:
-    """What netio does for this task, and the frames of those who called it; "": not netio."""
-    for index, frame in enumerate(frames):
-        if _is_netio(frame):
-            operation = _operation_in(frames[index:])
+def _cut_at_netio(places: list[Place]) -> tuple[Operation | None, list[Place]]:
+    """What netio does for the innermost code of the program, and the places down to that.
+
+    netio may have called that code in its turn, as a server its handlers.
+    """
+    inside = 0
+    for index, place in enumerate(places):
+        if not place.frame.f_code.co_filename.startswith((_NETIO, _ASYNCIO)):
+            inside = index + 1
+    for index in range(inside, len(places)):
+        if _is_netio(places[index].frame):
+            operation = _operation_in(places[index:])
             if operation is not None:
-                return f"waits in {operation}", frames[:index]
+                return operation, places[:index]
             break
-    return "", frames
+    return None, places
 
 
 def _is_netio(frame: types.FrameType) -> bool:
@@ -63,17 +120,17 @@ def _is_netio(frame: types.FrameType) -> bool:
     return name.startswith(_NETIO) and not name.startswith(_KIT)
 
 
-def _operation_in(frames: list[types.FrameType]) -> Operation | None:
+def _operation_in(places: list[Place]) -> Operation | None:
     """The outermost: to connect, and not the one attempt that is made right now."""
-    for frame in frames:
-        for value in frame.f_locals.values():
+    for place in places:
+        for value in gc.get_referents(place.holder):
             if isinstance(value, Operation):
                 return value
     return None
 
 
-def _frames(awaited: object) -> Iterator[types.FrameType]:
-    """The frames of a chain of coroutines, the outermost first."""
+def _chain(awaited: object) -> Iterator[Place]:
+    """A chain of coroutines, the outermost first."""
     seen: set[int] = set()
     while awaited is not None and id(awaited) not in seen:
         seen.add(id(awaited))
@@ -84,31 +141,60 @@ def _frames(awaited: object) -> Iterator[types.FrameType]:
         elif isinstance(awaited, types.AsyncGeneratorType):
             frame, following = awaited.ag_frame, awaited.ag_await
         else:
-            # What stands between, for an `async for` and the like, shows only to the collector.
             frame, following = None, _held_by(awaited)
         if frame is not None:
-            yield frame
+            yield Place(awaited, frame)
         awaited = following
 
 
 def _held_by(wrapper: object) -> object:
-    kinds = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
-    if type(wrapper).__name__ not in ("async_generator_asend", "coroutine_wrapper"):
+    """The coroutine within what stands between two, or within an object that stands for one."""
+    if not _is_between(wrapper) and not isinstance(wrapper, Coroutine):
         return None
-    return next((held for held in gc.get_referents(wrapper) if isinstance(held, kinds)), None)
+    held = gc.get_referents(wrapper)
+    return next((one for one in held if isinstance(one, _COROUTINES) or _is_between(one)), None)
 
 
-def _place(frame: types.FrameType) -> str:
+def _is_between(thing: object) -> bool:
+    return type(thing).__name__ in _BETWEEN
+
+
+def _calls_from(place: Place) -> list[Place]:
+    """The calls in which the coroutine at `place` runs right now, in whatever thread it does."""
+    for frame in sys._current_frames().values():
+        calls: list[Place] = []
+        call: types.FrameType | None = frame
+        while call is not None and call is not place.frame:
+            if calls or call.f_code.co_filename not in _LOOKING:
+                calls.append(Place(None, call))
+            call = call.f_back
+        if call is not None:
+            return [place, *reversed(calls)]
+    return [place]
+
+
+def _lines(places: list[Place]) -> tuple[str, ...]:
+    return tuple(_line(place.frame) for place in reversed(places[-MAX_FRAMES:]))
+
+
+def _line(frame: types.FrameType) -> str:
     return f"{frame.f_code.co_qualname} ({_short(frame.f_code.co_filename)}:{frame.f_lineno})"
 
 
 def _short(path: str) -> str:
     """Without what every path of this project, or of the standard library, begins with."""
     for start, instead in (
-        (os.getcwd() + os.sep, ""),
-        (_STANDARD_LIBRARY, "asyncio" + os.sep),
+        (_here(), ""),
+        (_ASYNCIO, "asyncio" + os.sep),
         (os.path.dirname(os.path.dirname(_NETIO)) + os.sep, ""),
     ):
         if path.startswith(start):
             return instead + path[len(start) :]
     return path
+
+
+def _here() -> str:
+    try:
+        return os.getcwd() + os.sep
+    except OSError:  # which may have been removed
+        return os.sep * 2

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import netio
-from netio.testing import Deadlock, Network, VirtualLoop
+from netio.testing import Deadlock, Network, VirtualLoop, faults
+
+NO_TIMEOUTS = netio.Timeouts(connect=None, resolve=None, attempt=None)
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 
@@ -90,6 +92,80 @@ def test_an_iteration_is_seen_through() -> None:
                 pass
 
     assert "waits in read_line" in said_of(lines)
+
+
+def test_the_end_of_an_iteration_is_seen_through() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        iterator = numbers()
+        await anext(iterator)
+        await iterator.aclose()  # type: ignore[attr-defined]
+
+    assert re.search(r"Event\.wait \(asyncio/locks\.py:\d+\), called from .*numbers", said_of(main))
+
+    async def nothing_more() -> None:
+        await anext(numbers_of_nothing(), None)
+
+    async def numbers_of_nothing() -> AsyncIterator[int]:
+        await asyncio.Event().wait()
+        yield 1
+
+    assert "numbers_of_nothing" in said_of(nothing_more)
+
+
+def test_a_handler_of_a_server_is_told_with_its_operation_and_its_own_code() -> None:
+    async def greet(stream: netio.Stream) -> None:
+        await stream.read_line(timeout=None)
+
+    async def connected() -> None:
+        network = Network()
+        async with netio.serve_tcp(greet, "127.0.0.1", 7, network=network):
+            async with netio.connect_tcp("127.0.0.1", 7, network=network) as stream:
+                await stream.read_line(timeout=None)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner, pytest.raises(Deadlock) as caught:
+        runner.run(connected())
+    [line] = [line for line in caught.value.waiting if "greet" in line]
+    assert " waits in read_line from " in line
+    assert re.search(r"greet \(tests/test_waiting_tasks\.py:\d+\)", line)
+
+
+def test_a_task_of_a_connect_alone_is_seen_through() -> None:
+    async def main() -> None:
+        network = Network()
+        network.add(faults.BlackHole())
+        opening = netio.connect_tcp(
+            "10.0.0.1", 7, network=network, timeout=None, timeouts=NO_TIMEOUTS
+        )
+        await asyncio.create_task(opening, name="connecting")
+
+    line = said_of(main, task="connecting")
+    assert line == "'connecting' waits in connect_tcp to 10.0.0.1:7"
+
+
+def test_a_callers_other_operation_is_not_taken_for_the_one_that_waits() -> None:
+    """What is waited for is the program's own, though netio has called it."""
+
+    async def hang(stream: netio.Stream) -> None:
+        await asyncio.Event().wait()
+
+    async def connected() -> None:
+        network = Network()
+        async with netio.serve_tcp(hang, "127.0.0.1", 7, network=network):
+            async with netio.connect_tcp("127.0.0.1", 7, network=network) as stream:
+                await stream.read_line(timeout=None)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner, pytest.raises(Deadlock) as caught:
+        runner.run(connected())
+    [line] = [line for line in caught.value.waiting if "hang" in line]
+    assert re.search(
+        r" waits: Event\.wait .*hang .* called from .*_handle \(netio/_server\.py", line
+    )
 
 
 def test_any_other_wait_is_told_by_its_code_the_innermost_first() -> None:
