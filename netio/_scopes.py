@@ -39,6 +39,7 @@ from netio._stubborn import Stubborn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextvars import Context
     from types import TracebackType
 
 _logger = logging.getLogger("netio")
@@ -489,6 +490,11 @@ def remaining() -> float:
 def enclosing_scopes() -> Iterator[Scope]:
     """The scopes that the running code stands in, also inherited ones; the innermost first."""
     return _live_scopes(_latest.get())
+
+
+def scopes_in(context: Context) -> Iterator[Scope]:
+    """The scopes that code in `context` stands in, also inherited ones; the innermost first."""
+    return _live_scopes(context.get(_latest))
 
 
 def _scopes_that_count() -> Iterator[Scope]:
