@@ -38,6 +38,13 @@ from netio._scopes import (
 )
 from netio._server import Server, ServerStatistics, ShutdownReport, serve_tcp
 from netio._shields import shield
+from netio._snapshot import (
+    OperationSnapshot,
+    ScopeSnapshot,
+    Snapshot,
+    TaskSnapshot,
+    snapshot,
+)
 from netio._sockets import read_bytes, readuntil, write_bytes
 from netio._statistics import StreamStatistics
 from netio._stream import Stream
@@ -57,17 +64,21 @@ __all__ = [
     "NetioError",
     "Observer",
     "Opening",
+    "OperationSnapshot",
     "Rate",
     "Scope",
+    "ScopeSnapshot",
     "Server",
     "ServerStatistics",
     "ShutdownReport",
+    "Snapshot",
     "SocketView",
     "Stream",
     "StreamBusy",
     "StreamClosed",
     "StreamIterator",
     "StreamStatistics",
+    "TaskSnapshot",
     "Timeout",
     "Timeouts",
     "Wait",
@@ -84,6 +95,7 @@ __all__ = [
     "remaining_ms",
     "serve_tcp",
     "shield",
+    "snapshot",
     "stream_pair",
     "timeout",
     "timeout_at",

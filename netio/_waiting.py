@@ -13,6 +13,7 @@ import os
 import sys
 import types
 from collections.abc import Coroutine
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from netio import _operation
@@ -161,7 +162,9 @@ def _is_between(thing: object) -> bool:
 
 def _calls_from(place: Place) -> list[Place]:
     """The calls in which the coroutine at `place` runs right now, in whatever thread it does."""
-    for frame in sys._current_frames().values():
+    running = sys._current_frames()
+    running[get_ident()] = sys._getframe(1)  # a frame that refers to itself would stay, with all
+    for frame in running.values():
         calls: list[Place] = []
         call: types.FrameType | None = frame
         while call is not None and call is not place.frame:

@@ -32,6 +32,7 @@ PROMISED = {
     "DEFAULT", "Timeout", "Address", "Opening", "StreamIterator",
     # for those who watch
     "observe", "Observer", "Wait",
+    "snapshot", "Snapshot", "TaskSnapshot", "ScopeSnapshot", "OperationSnapshot",
 }  # fmt: skip
 
 PROMISED_FOR_TESTING = {
