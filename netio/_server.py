@@ -211,6 +211,7 @@ class Server:
 
     async def _accept(self, acceptor: Acceptor) -> None:
         arrival = Operation("accept", peer=acceptor.address)
+        arrival.started = self._loop.time()
         pause = Operation("accept: pause after an error", peer=acceptor.address)
         drained = True  # to wait first: no handler runs before the caller has the server
         try:
@@ -220,7 +221,8 @@ class Server:
                     drained = self._accept_some(acceptor)
                 except Exception as error:  # whatever it is, it must not end the server
                     self._complain(acceptor, error)
-                    pause.deadline = self._loop.time() + ACCEPT_PAUSE_SECONDS
+                    pause.started = self._loop.time()
+                    pause.deadline = pause.started + ACCEPT_PAUSE_SECONDS
                     await acceptor.park(pause)
                     drained = False
         finally:

@@ -138,7 +138,7 @@ def snapshot(loop: asyncio.AbstractEventLoop | None = None) -> Snapshot:
     """What the tasks of a loop are about right now: their scopes, what they wait for, and where.
 
     For a signal handler, a debugger or a page of a program: nothing is prepared for it, so that it
-    costs nothing before it is called. Then it takes some 20 microseconds a task, in one go.
+    costs nothing before it is called. Then it takes about 30 microseconds a task, in one go.
 
     `loop` None: the loop that runs in this thread, also in a handler of `signal.signal`. Another
     thread names the loop that it asks about, which goes on meanwhile: what it does between two
@@ -252,8 +252,10 @@ def _lines_of_task(task: TaskSnapshot) -> Iterator[str]:
     yield f"{task.name!r} {doing}{cancels}"
     if operation is not None:
         yield f"    limit   {_words_of_limit(operation)}"
-        of = "" if operation.expected is None else f" of {operation.expected}"
-        yield f"    bytes   {operation.done}{of}"
+        if operation.expected is not None:
+            yield f"    bytes   {operation.done} of {operation.expected}"
+        elif operation.done:
+            yield f"    bytes   {operation.done}"
     for title, where in zip(_titles("at"), task.where, strict=False):
         yield f"    {title}{where}"
     rows = [_row_of_scope(scope) for scope in task.scopes]

@@ -124,9 +124,9 @@ def _is_netio(frame: types.FrameType) -> bool:
 def _operation_in(places: list[Place]) -> Operation | None:
     """The outermost: to connect, and not the one attempt that is made right now."""
     for place in places:
-        for value in gc.get_referents(place.holder):
-            if isinstance(value, Operation):
-                return value
+        held = [one for one in gc.get_referents(place.holder) if isinstance(one, Operation)]
+        if held:
+            return next((one for one in held if one.waiting), held[0])
     return None
 
 

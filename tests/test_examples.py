@@ -260,7 +260,42 @@ def test_the_server_says_in_one_line_that_its_port_is_taken(silent_port: int) ->
     assert str(silent_port) in line
 
 
-@pytest.mark.parametrize("name", ["echo_client.py", "echo_server.py"])
+def test_a_program_that_is_sent_a_signal_prints_its_snapshot_and_goes_on() -> None:
+    program = [*PYTHON, str(EXAMPLES / "snapshot.py")]
+    with subprocess.Popen(
+        program,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert f"kill -USR1 {process.pid}" in process.stdout.readline()
+            wait_until_idle(process)
+            for _ in range(2):
+                process.send_signal(signal.SIGUSR1)
+                text = os.read(process.stderr.fileno(), 65536).decode()  # it is written at once
+                assert re.match(r"4 tasks, 1 scope, 3 operations; ", text)
+                assert re.search(r"'client' waits in read_line from 127\.0\.0\.1:\d+ for", text)
+                assert re.search(r"timeout  'request'  (29\.\d{3}|30\.000) s left", text)
+            said, complaints = stop(process)
+        finally:
+            process.kill()
+    assert (process.returncode, said, complaints) == (0, "", "")
+
+
+def test_where_there_is_no_such_signal_the_program_says_so() -> None:
+    program = "import signal, sys; del signal.SIGUSR1\n"
+    program += f"sys.path.insert(0, {str(EXAMPLES)!r}); import snapshot; sys.exit(snapshot.main())"
+    run_without = run("-c", program)
+    assert run_without.returncode == 1
+    assert run_without.stderr.startswith("snapshot: this system has no signal SIGUSR1")
+
+
+@pytest.mark.parametrize("name", ["echo_client.py", "echo_server.py", "snapshot.py"])
 def test_an_example_is_short(name: str) -> None:
     assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= LINES_MAX
 

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -503,6 +504,44 @@ async def test_an_observer_adds_no_callback_and_no_tick_to_the_loop() -> None:
             assert len(observer.told) > 50
         runs.append((len(counts), round(loop.time() - start, 6)))
     assert runs[0] == runs[1] == runs[2]
+
+
+@pytest.mark.virtual_clock
+async def test_nothing_is_made_and_nobody_is_told_while_nobody_watches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scopes that fire, waits, and limits that are reached: none of them does more than ask."""
+    done: list[str] = []
+    for name, module in list(sys.modules.items()):
+        for thing in ("tell", "ObservedFuture"):
+            if name.startswith("netio._") and hasattr(module, thing):
+                right = getattr(module, thing)
+
+                def noted(*args: Any, thing: str = thing, right: Any = right) -> Any:
+                    done.append(thing)
+                    return right(*args)
+
+                monkeypatch.setattr(module, thing, noted)
+    await a_busy_run()
+    assert done == []
+    with netio.observe(netio.Observer()):
+        await a_busy_run()
+    assert set(done) == {"tell", "ObservedFuture"}
+
+
+@pytest.mark.virtual_clock
+async def test_a_run_that_has_it_all_tells_each_event() -> None:
+    told: set[str] = set()
+
+    class Names(netio.Observer):
+        def __getattribute__(self, name: str) -> Any:
+            told.add(name)
+            return super().__getattribute__(name)
+
+    with netio.observe(Names()):
+        await a_busy_run()
+        mark("a mark")
+    assert told & EVENTS == EVENTS
 
 
 # What is told is what there is to be told. ----------------------------------------------------

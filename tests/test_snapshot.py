@@ -153,6 +153,29 @@ async def test_a_bare_socket_and_a_server_are_told() -> None:
 
 
 @pytest.mark.virtual_clock
+async def test_a_server_is_told_to_wait_since_it_began_also_when_it_rests_after_an_error(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.sleep(7)
+    network = Network()
+    async with netio.serve_tcp(lambda s: s.read_some(), "127.0.0.1", 7, network=network) as server:
+        await asyncio.sleep(2)
+        [operation] = [task.operation for task in netio.snapshot().tasks if task.operation]
+        assert operation.text == "accept on 127.0.0.1:7"
+        assert (operation.elapsed, operation.limit) == (2.0, "")
+
+        def fail(*_: object) -> bool:
+            raise OSError("no descriptors")
+
+        monkeypatch.setattr(type(server), "_accept_some", fail)
+        async with netio.connect_tcp("127.0.0.1", 7, network=network):
+            await asyncio.sleep(0.25)
+            [operation] = [task.operation for task in netio.snapshot().tasks if task.operation]
+    assert operation.text == "accept: pause after an error on 127.0.0.1:7"
+    assert (operation.elapsed, operation.remaining) == (0.25, 0.75)
+
+
+@pytest.mark.virtual_clock
 async def test_in_a_handler_of_a_server_its_own_code_is_told() -> None:
     async def greet(stream: netio.Stream) -> None:
         await stream.read_line()
