@@ -12,7 +12,7 @@ import gc
 import math
 from contextvars import Context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from netio._errors import Address
 from netio._limits import LIMIT_WORDS
@@ -88,7 +88,8 @@ class TaskSnapshot:
     Attributes:
         name: its name.
         state: ``"waiting"``; ``"ready"`` to run: what it waited for has come, or it has not begun;
-            ``"running"``, as the one that asks; ``"unknown"`` where it could not be looked at.
+            ``"running"``, as the one that asks; ``"unknown"`` where it could not be looked at, and
+            `where` is the name of the error.
         awaited: the name of the task that it waits for, if it is one, else None.
         where: where its code is, or has called netio: ``"function (file:line)"``, the innermost
             first, eight at most.
@@ -160,7 +161,7 @@ def snapshot(loop: asyncio.AbstractEventLoop | None = None) -> Snapshot:
     if loop.is_closed():
         raise RuntimeError("the loop is closed")
     now = loop.time()
-    looks = [_look(task, now) for task in asyncio.all_tasks(loop)]
+    looks = [_look(task, now) for task in asyncio.all_tasks(loop) if not task.done()]
     return Snapshot(now, tuple(sorted(looks, key=lambda look: (len(look.name), look.name))))
 
 
@@ -177,8 +178,8 @@ def _look(task: asyncio.Task[Any], now: float) -> TaskSnapshot:
             cancelling=task.cancelling(),
         )
     except Exception as error:  # somebody's odd kind of task must not hide all the others
-        what = f"could not be looked at: {type(error).__name__}"
-        return TaskSnapshot(f"a {type(task).__qualname__}", "unknown", None, (what,), (), None, 0)
+        kind, what = f"a {type(task).__qualname__}", type(error).__name__
+        return TaskSnapshot(kind, "unknown", None, (what,), (), None, 0)
 
 
 def _scopes_of(task: asyncio.Task[Any], now: float) -> Iterator[ScopeSnapshot]:
@@ -237,6 +238,13 @@ def _look_at_operation(operation: Operation, now: float) -> OperationSnapshot:
 
 # The text. ------------------------------------------------------------------------------------
 
+_WORDS: Final = {
+    "running": "is running",
+    "ready": "is ready to run",
+    "waiting": "waits",
+    "unknown": "could not be looked at",
+}
+
 
 def _lines_of_task(task: TaskSnapshot) -> Iterator[str]:
     operation = task.operation
@@ -245,9 +253,7 @@ def _lines_of_task(task: TaskSnapshot) -> Iterator[str]:
     elif task.awaited is not None:
         doing = f"waits for the task {task.awaited!r}"
     else:
-        doing = {"running": "is running", "ready": "is ready to run", "waiting": "waits"}.get(
-            task.state, "?"
-        )
+        doing = _WORDS[task.state]
     cancels = f", cancelled {_count(task.cancelling, 'time')}" if task.cancelling else ""
     yield f"{task.name!r} {doing}{cancels}"
     if operation is not None:

@@ -309,6 +309,29 @@ def test_the_readme_shows_what_its_example_prints() -> None:
     assert without_chance(program.stdout) == without_chance(shown[2])
 
 
+def test_the_page_on_seeing_shows_what_its_program_prints(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "seeing.md").read_text(encoding="utf-8")
+    shown = re.search(r"^```python\n(.*?)^```\n.*?^```text\n(.*?)^```\n", text, re.M | re.S)
+    assert shown
+    (tmp_path / "app.py").write_text(shown[1], encoding="utf-8")
+    program = subprocess.run(
+        [*PYTHON, "app.py"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+    )
+    assert (program.returncode, program.stderr) == (0, "")
+    assert without_digits(program.stdout) == without_digits(shown[2])
+
+
+def without_digits(text: str) -> str:
+    """`text` without the times, and the lines of the standard library's own files."""
+    text = re.sub(r"\(asyncio/tasks\.py:\d+\)", "(asyncio/tasks.py)", text)
+    return re.sub(r"\d+\.\d{3} s", "N s", text)
+
+
 def without_chance(text: str) -> str:
     """`text` without the ports that the system chose, and without the milliseconds."""
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text)
