@@ -85,7 +85,7 @@ def look_at(task: asyncio.Task[Any]) -> Whereabouts:
     coroutine = None if task.done() else task.get_coro()
     places = list(_chain(coroutine))
     operation = awaited = None
-    if getattr(coroutine, "cr_running", False) or getattr(coroutine, "gi_running", False):
+    if getattr(coroutine, "cr_running", False):
         state = "running"
         if places:
             places = [*places[:-1], *_calls_from(places[-1])]

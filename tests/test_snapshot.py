@@ -109,6 +109,15 @@ async def test_an_operation_without_a_limit_says_so() -> None:
         assert "    limit   none of its own\n" in str(task)
 
 
+@pytest.mark.virtual_clock
+async def test_an_operation_that_could_not_be_cut_yet_has_no_time_left() -> None:
+    async with a_pair("memory") as (near, _), running(reads=near.read_some()):
+        near.read_deadline = netio.Deadline.at(-5)
+        operation = look("reads").operation
+    assert operation is not None
+    assert (operation.limit, operation.deadline, operation.remaining) == ("deadline", -5.0, 0.0)
+
+
 async def test_a_write_is_told_with_what_the_kernel_took(kind: str) -> None:
     async with a_pair(kind, small=True) as (near, _):
         fill(near)
@@ -294,6 +303,16 @@ async def test_a_scope_that_was_left_is_not_told() -> None:
         assert look_at_me().scopes == ()
 
 
+async def test_a_scope_that_is_left_while_another_thread_asks_is_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with netio.timeout(60) as left:
+        pass
+    async with netio.timeout(60, name="s") as scope:
+        monkeypatch.setattr("netio._snapshot.scopes_in", lambda context: [left, scope])
+        assert [told.name for told in look_at_me().scopes] == ["s"]
+
+
 @pytest.mark.parametrize("factory", TASK_FACTORIES)
 def test_the_scopes_of_every_kind_of_task_are_found(factory: str) -> None:
     class Sub(asyncio.Task[None]):
@@ -307,6 +326,8 @@ def test_the_scopes_of_every_kind_of_task_are_found(factory: str) -> None:
         loop = asyncio.get_running_loop()
         sub = Sub(work("of sub"), loop=loop, name="sub")
         async with running(a=work("of a"), b=work("of b")):
+            # From then on the variables of a task in Python are in a dict.
+            [getattr(task, "__dict__", None) for task in asyncio.all_tasks()]
             sub.add_done_callback(lambda _: None)  # which has a context of its own
             assert {name: look(name).scopes[0].name for name in ("a", "b", "sub")} == {
                 "a": "of a",
