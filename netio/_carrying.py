@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from netio._arguments import check_count
 from netio._errors import DeadlineExceeded, format_seconds
 from netio._limits import Deadline, check_seconds
-from netio._scopes import enclosing_scopes
+from netio._scopes import scopes_that_count
 
 if TYPE_CHECKING:
     from netio._scopes import Scope
@@ -29,10 +29,11 @@ _HAIR_MS: Final = 1e-6
 def remaining_ms(deadline: Deadline | None = None, *, margin: float = 0.0) -> int | None:
     """The milliseconds that another process has for its part, to be sent along with a request.
 
-    That is what is left of the nearest enclosing scope, or of `deadline` where that is nearer,
-    less `margin`: seconds that this side keeps, for the way there and back and for its own work
-    on the answer. Whole milliseconds, rounded down, so that the limit of the other process is
-    never later than the one here; at most ten digits of them. `deadline` None: the scopes alone.
+    That is what is left of the nearest enclosing scope (see `remaining`), or of `deadline` where
+    that is nearer, less `margin`: seconds that this side keeps, for the way there and back and
+    for its own work on the answer. Whole milliseconds, rounded down, so that the limit of the
+    other process is never later than the one here; at most ten digits of them. `deadline` None:
+    the scopes alone.
 
         ms = netio.remaining_ms(margin=0.05)
         headers = {} if ms is None else {"x-timeout-ms": str(ms)}
@@ -45,8 +46,8 @@ def remaining_ms(deadline: Deadline | None = None, *, margin: float = 0.0) -> in
 
     Raises:
         DeadlineExceeded: less than a millisecond is left after the margin; the request would come
-            too late, and is better not sent. `limit` is ``"scope"``, with the scope, or
-            ``"deadline"``; `seconds` is what was left.
+            too late, and is better not sent. `limit` is ``"scope"`` or ``"shield"``, with the
+            scope, or ``"deadline"``; `seconds` is what was left.
         TypeError: `margin` is not a number, or `deadline` not a `Deadline`.
         ValueError: `margin` is negative, NaN or infinite.
     """
@@ -91,7 +92,7 @@ def deadline_after_ms(ms: int | None) -> Deadline:
 def _nearest_scope() -> tuple[Scope | None, float]:
     """The scope that is reached first, and the seconds until then; of equal ones the outermost."""
     nearest, left = None, math.inf
-    for scope in enclosing_scopes():
+    for scope in scopes_that_count():
         of_scope = scope.remaining()
         if of_scope <= left:
             nearest, left = scope, of_scope
@@ -99,15 +100,12 @@ def _nearest_scope() -> tuple[Scope | None, float]:
 
 
 def _nothing_left(scope: Scope | None, left: float, margin: float) -> DeadlineExceeded:
-    if scope is None:
-        title = "the deadline"
-    else:
-        title = "the scope" if scope.name is None else f"scope {scope.name!r}"
+    title = "the deadline" if scope is None else scope._title
     kept = f", and the margin is {format_seconds(margin)}" if margin else ""
     return DeadlineExceeded(
         f"remaining_ms: {title} has {format_seconds(left)} left{kept}; there is not a millisecond "
         "to give to another process",
-        limit="deadline" if scope is None else "scope",
+        limit="deadline" if scope is None else scope._limit,
         operation="remaining_ms",
         seconds=left,
         scope=scope,

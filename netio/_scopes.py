@@ -476,7 +476,7 @@ def current_deadline() -> float:
     Infinity where there is none. In a task that was started inside a scope this reads the
     inherited deadline, although that scope cuts only the task that entered it (law 6).
     """
-    return min((scope._when for scope in _scopes_that_count()), default=math.inf)
+    return min((scope._when for scope in scopes_that_count()), default=math.inf)
 
 
 def remaining() -> float:
@@ -484,7 +484,7 @@ def remaining() -> float:
 
     Also in a thread that was started inside a scope, by `asyncio.to_thread` for instance.
     """
-    return min((scope.remaining() for scope in _scopes_that_count()), default=math.inf)
+    return min((scope.remaining() for scope in scopes_that_count()), default=math.inf)
 
 
 def enclosing_scopes() -> Iterator[Scope]:
@@ -497,7 +497,7 @@ def scopes_in(context: Context) -> Iterator[Scope]:
     return _live_scopes(context.get(_latest))
 
 
-def _scopes_that_count() -> Iterator[Scope]:
+def scopes_that_count() -> Iterator[Scope]:
     """The enclosing scopes up to the nearest shield, which is one of them (law 4)."""
     for scope in enclosing_scopes():
         yield scope

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from netio._errors import Address
-from netio._limits import LIMIT_WORDS
 from netio._observing import Wait
+from netio._operation import LIMIT_WORDS
 from netio._scopes import scopes_in
 from netio._waiting import look_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from netio._limits import Operation
+    from netio._operation import Operation
     from netio._scopes import Scope
 
 
@@ -33,13 +33,14 @@ class ScopeSnapshot:
 
     Attributes:
         name: what errors call it, or None.
-        kind: ``"timeout"``, which raises, or ``"move_on"``, which leaves quietly.
+        kind: ``"timeout"``, which raises, ``"move_on"``, which leaves quietly, or ``"shield"``.
         state: ``"active"``; ``"expired"``, when it has cut its block, which is not left yet; or
             ``"cancelled"``, likewise, by `Scope.cancel`.
         deadline: a `loop.time()`; infinity: no limit.
         remaining: until the deadline; never negative, infinity without one.
         overdue: since it fired, or, where it could not fire yet, since its deadline; else 0.0.
         elapsed: since its block was entered.
+        held: whether a shield inside of it holds back its expiry.
         own: whether the task entered it itself. An inherited scope can be read, and does not cut.
         task: the name of the task that entered it.
     """
@@ -51,6 +52,7 @@ class ScopeSnapshot:
     remaining: float
     overdue: float
     elapsed: float
+    held: bool
     own: bool
     task: str
 
@@ -210,12 +212,13 @@ def _look_at_scope(
     state = "cancelled" if scope._by_hand else "expired" if fired else "active"
     return ScopeSnapshot(
         name=scope.name,
-        kind="move_on" if scope._quiet else "timeout",
+        kind="shield" if scope._is_shield else "move_on" if scope._quiet else "timeout",
         state=state,
         deadline=deadline,
         remaining=max(0.0, deadline - now),
         overdue=max(0.0, now - since),
         elapsed=max(0.0, now - scope._entered_at),
+        held=scope._shields > 0,
         own=own,
         task=owner.get_name(),
     )
@@ -291,6 +294,8 @@ def _row_of_scope(scope: ScopeSnapshot) -> tuple[str, ...]:
         left = f"{scope.overdue:.3f} s LATE"
     else:
         left = _left(scope.deadline, scope.remaining)
+    if scope.held:
+        left += ", held by a shield"
     name = "" if scope.name is None else repr(scope.name)
     whose = "" if scope.own else f"inherited from {scope.task!r}"
     return scope.kind, name, left, f"entered {scope.elapsed:.3f} s ago", whose

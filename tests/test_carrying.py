@@ -97,6 +97,14 @@ async def test_nothing_left_of_a_deadline_names_the_deadline() -> None:
     assert (caught.value.limit, caught.value.scope) == ("deadline", None)
 
 
+async def test_within_a_shield_its_bound_is_what_is_left() -> None:
+    async with netio.timeout(1), netio.shield(3, name="goodbye") as shield:
+        assert netio.remaining_ms() == 3000
+        with pytest.raises(netio.DeadlineExceeded) as caught:
+            netio.remaining_ms(margin=4)
+    assert (caught.value.limit, caught.value.scope) == ("shield", shield)
+
+
 async def test_of_equal_limits_the_own_deadline_answers_and_then_the_outermost_scope() -> None:
     async with netio.timeout_at(0, name="outer") as outer, netio.timeout_at(0, name="inner"):
         with pytest.raises(netio.DeadlineExceeded) as caught:
