@@ -202,6 +202,18 @@ async def test_who_waits_is_not_woken_before_the_silence_has_lasted() -> None:
         assert await reading == b"x" * 10
 
 
+async def test_who_looks_is_told_where_the_silence_ends_by_now() -> None:
+    async with stuck_pair(idle=3, **NO_LIMIT) as (near, far):
+        reading = asyncio.create_task(near.read_exactly(9), name="reader")
+        for when, limit_at in ((0, 3), (2, 5), (4, 7)):
+            await at(when, lambda: far.write(b"x"))
+            await ticks(2)
+            [task] = [task for task in netio.snapshot().tasks if task.name == "reader"]
+            assert task.operation is not None
+            assert (task.operation.limit, task.operation.deadline) == ("idle", limit_at)
+        reading.cancel()
+
+
 # Life. ----------------------------------------------------------------------------------------
 
 

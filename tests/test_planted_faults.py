@@ -224,6 +224,57 @@ FAULTS = [
             "        except OSError:\n            sock.close()\n",
         ),
     ),
+    fault(
+        "retries renew the silence of a connection",
+        "test_idle_and_total.py::"
+        "test_time_in_which_nobody_waits_does_not_count_and_retries_do_not_renew_it",
+        (
+            "_stopwatch.py",
+            "            self.passed += now - self.since\n",
+            "            self.passed = 0.0\n",
+        ),
+    ),
+    fault(
+        "two who wait on a budget stop it with the first",
+        "test_budget.py::test_it_is_spent_as_long_as_anybody_waits",
+        (
+            "_stopwatch.py",
+            "        if not self.waiting:\n            self.passed",
+            "        if True:\n            self.passed",
+        ),
+    ),
+    fault(
+        "a byte that goes leaves the silence as it is",
+        "test_idle_and_total.py::test_a_byte_of_either_direction_renews_it_for_the_other",
+        (
+            "_sending.py",
+            "        if self.moving and sent:\n            self.count",
+            "        if False:\n            self.count",
+        ),
+    ),
+    fault(
+        "waiting for a message counts as slowness",
+        "test_min_rate.py::test_pauses_between_messages_are_idleness",
+        ("_moving.py", "    always = False\n", "    always = True\n"),
+    ),
+    fault(
+        "a limit that has moved is not asked again",
+        "test_idle_and_total.py::test_a_byte_that_comes_renews_it",
+        (
+            "_operation.py",
+            "        if self.moving and self.deadline <= now:\n",
+            "        if False:\n",
+        ),
+    ),
+    fault(
+        "a cut operation goes on spending its budget",
+        "test_budget.py::test_calls_one_after_the_other_share_it_and_the_time_between_is_free",
+        (
+            "_receiving.py",
+            "        if self.running:\n            self.stop_clocks",
+            "        if False:\n            self.stop_clocks",
+        ),
+    ),
 ]
 
 
