@@ -219,6 +219,14 @@ class Operation(Waiter):
         return nearest
 
     @property
+    def _deadline_by_now(self) -> float:
+        """`deadline` is set anew only when it is reached: bytes have moved the limits since."""
+        if not self.moving:
+            return self.deadline
+        moving = self._nearest_moving
+        return min(self._own, self.standing) if moving is None else moving.point()
+
+    @property
     def _seconds(self) -> float:
         """The length of the limit that is reached first: as it was said, where it was."""
         moving = self._nearest_moving
@@ -299,8 +307,8 @@ class Operation(Waiter):
         wait.operation = self.text
         wait.peer = self.peer
         wait.expected = self.expected
-        wait.deadline = self.deadline
-        wait.limit = "" if self.deadline == math.inf else self.kind
+        wait.deadline = deadline = self._deadline_by_now
+        wait.limit = "" if deadline == math.inf else self.kind
 
     def closed(self, progress: str = "", *, done: int = 0) -> StreamClosed:
         """The error that says that this side has ended the stream."""

@@ -110,6 +110,51 @@ async def test_an_operation_without_a_limit_says_so() -> None:
 
 
 @pytest.mark.virtual_clock
+async def test_a_limit_that_moves_is_told_where_it_is_by_now() -> None:
+    async with a_pair("memory", timeouts=netio.Timeouts(idle=5)) as (near, far):
+        with netio.observe(Ends()) as ends:
+            async with running(reads=near.read_exactly(500, timeout=6)):
+                await asyncio.sleep(3)
+                await far.write(b"x" * 60)
+                await asyncio.sleep(0.5)
+                operation = look("reads").operation
+                assert operation is not None
+                assert (operation.limit, operation.deadline) == ("call", 6.0)
+                near.timeouts = netio.Timeouts(idle=2)
+                await far.write(b"x")
+                await asyncio.sleep(1)
+                operation = look("reads").operation
+                assert operation is not None
+                assert (operation.limit, operation.deadline) == ("idle", 5.5)
+    assert [(wait.limit, wait.deadline) for wait in ends.waits] == [("idle", 5.5)]
+
+
+class Ends(netio.Observer):
+    """Keeps the waits of an operation that have ended."""
+
+    def __init__(self) -> None:
+        self.waits: list[netio.Wait] = []
+
+    def wait_ended(self, wait: netio.Wait) -> None:
+        self.waits.append(wait)
+
+
+@pytest.mark.virtual_clock
+async def test_a_budget_and_a_floor_are_told_by_their_names() -> None:
+    async with a_pair("memory", timeouts=netio.Timeouts(min_rate=netio.Rate(100, per=4))) as (
+        near,
+        far,
+    ):
+        async with running(reads=near.read_exactly(500, timeout=netio.Budget(3))):
+            await asyncio.sleep(1)
+            assert "    limit   the budget, 2.000 s left" in str(look("reads"))
+        async with running(reads=near.read_exactly(500, timeout=None)):
+            await far.write(b"x")
+            await asyncio.sleep(1)
+            assert "    limit   the floor of the rate, 3.000 s left" in str(look("reads"))
+
+
+@pytest.mark.virtual_clock
 async def test_an_operation_that_could_not_be_cut_yet_has_no_time_left() -> None:
     async with a_pair("memory") as (near, _), running(reads=near.read_some()):
         near.read_deadline = netio.Deadline.at(-5)
