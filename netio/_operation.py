@@ -302,8 +302,6 @@ class Operation(Waiter):
         return f"{what} was reached {after:.3f} s after the call began"
 
     def describe(self, wait: Wait) -> None:
-        if self.moving:
-            self._renew()
         wait.operation = self.text
         wait.peer = self.peer
         wait.expected = self.expected
