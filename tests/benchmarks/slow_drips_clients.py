@@ -32,23 +32,27 @@ def healthy(port: int, seconds: float) -> dict[str, float]:
     return {"requests": len(took), "p50": took[len(took) // 2], "p99": took[len(took) * 99 // 100]}
 
 
-def drip(port: int, drips: int, every: float) -> None:
-    """A byte on each connection each so many seconds, spread evenly, until each was cut."""
-    due = []
+def drip(port: int, drips: int, every: float, spread: float) -> None:
+    """A byte on each connection each so many seconds, until each was cut.
+
+    They are opened over `spread` seconds, evenly.
+    """
     begin = time.perf_counter()
-    for index in range(drips):
-        sock = socket.create_connection((HOST, port), STALL_S)
-        sock.setblocking(False)
-        sock.send(b"%d" % (index % 4))
-        due.append((begin + every * index / drips, index, sock))
-    heapq.heapify(due)
+    due: list[tuple[float, int, socket.socket | None]]
+    due = [(begin + spread * index / drips, index, None) for index in range(drips)]
     while due:
         when, index, sock = due[0]
         rest = when - time.perf_counter()
         if rest > 0:
             time.sleep(rest)
+        if sock is None:
+            sock = socket.create_connection((HOST, port), STALL_S)
+            sock.setblocking(False)
+            byte = b"%d" % (index % 4)  # which limit it wants to meet
+        else:
+            byte = b"."
         try:
-            sock.send(b".")
+            sock.send(byte)
         except OSError:
             sock.close()
             heapq.heappop(due)
@@ -62,7 +66,7 @@ def main() -> None:
         if "healthy" in request:
             print(json.dumps(healthy(request["healthy"], request["seconds"])), flush=True)
         else:
-            drip(request["port"], request["drips"], request["every"])
+            drip(**request)
 
 
 if __name__ == "__main__":
