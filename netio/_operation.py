@@ -188,10 +188,8 @@ class Operation(Waiter):
 
     def bound_by(self, moving: tuple[MovingLimit, ...], now: float, *, begun: bool) -> None:
         """Other `moving` limits, for an operation that is in progress (law 7)."""
-        gone = [limit for limit in self.moving if limit not in moving and limit in self.running]
-        for limit in gone:
-            limit.stop(now)
-        self.running = tuple(clock for clock in self.running if clock not in gone)
+        stay = [c for c in self.running if c in moving or c not in self.moving]
+        self.running = tuple(stay)  # what is gone is nobody's any more, and need not be stopped
         self.moving = moving
         self.start_clocks(now, begun=begun)
 
