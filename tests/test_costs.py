@@ -153,6 +153,23 @@ async def test_only_a_limit_that_ends_earlier_sets_the_timer_again(side: Side) -
     assert side.counts == {"create_future": 5, "recv": 5, "call_at": 1}
 
 
+@pytest.mark.parametrize("name", READS)
+async def test_limits_of_the_connection_cost_no_timer_a_read(side: Side, name: str) -> None:
+    call, floor = READS[name], netio.Rate(1, per=5)
+    side.stream.timeouts = netio.Timeouts(idle=30, total=300, min_rate=floor)
+    for _ in range(2):  # the second `read_some` is a transfer that goes on
+        await side.read(call, MESSAGE)
+    side.counts.clear()
+    for _ in range(10):
+        await side.read(call, MESSAGE)
+    assert side.counts == {"create_future": 10, "recv": 10}
+    side.counts.clear()
+    if name != "read_some":
+        for _ in range(5):  # the first byte of a transfer brings the floor nearer, for once
+            await side.read(call, MESSAGE[:3], MESSAGE[3:])
+        assert side.counts == {"create_future": 5, "recv": 10, "call_at": 1}
+
+
 async def test_bytes_that_nobody_waits_for_are_left_in_the_kernel_at_the_price_of_a_watcher(
     side: Side,
 ) -> None:
