@@ -67,7 +67,7 @@ class Idle(MovingLimit):
         self.since = now
 
     def point(self) -> float:
-        return self.when(self.seconds)
+        return self.since + (self.seconds - self.passed)  # as `when`, which is felt here
 
     def reached(self, elapsed: float, now: float) -> str:
         length = format_seconds(self.seconds)

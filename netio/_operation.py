@@ -163,11 +163,6 @@ class Operation(Waiter):
             clock.stop(now)
         self.running = ()
 
-    def count(self, size: int, now: float) -> None:
-        """So many bytes have moved: the `moving` limits are later by that, or begin with it."""
-        for limit in self.moving:
-            limit.moved(size, now)
-
     def due(self, now: float) -> bool:
         if self.moving and self.deadline <= now:
             self._renew()

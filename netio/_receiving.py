@@ -358,9 +358,10 @@ class Receiver(Operation):
     def _came(self, size: int) -> bool:
         """The end of an `attempt` under `moving` limits, of which the first byte begins some."""
         now = self.channel.loop.time()
-        self.count(size, now)
-        if self.name == "read_some":
-            for limit in self.moving:
+        flows = self.name == "read_some"
+        for limit in self.moving:
+            limit.moved(size, now)
+            if flows:
                 limit.flows = True
         if self._satisfied():
             return True

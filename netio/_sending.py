@@ -86,7 +86,7 @@ class Outgoing(Operation):
             return True
         self._advance(sent)
         if self.moving and sent:
-            self.count(sent, channel.loop.time())
+            _count(self.moving, sent, channel.loop.time())
         return self.done == self.total
 
     def _advance(self, sent: int) -> None:
@@ -118,6 +118,12 @@ class Outgoing(Operation):
             return f"none of {self.total} bytes was sent"
         rest = "" if self.done == self.total else ", so the stream refuses further writes"
         return f"the kernel took {self.done} of {self.total} bytes{rest}"
+
+
+def _count(moving: tuple[MovingLimit, ...], size: int, now: float) -> None:
+    """So many bytes have gone, of a write that waits or of one that did not have to."""
+    for limit in moving:
+        limit.moved(size, now)
 
 
 class _Joining:
@@ -234,9 +240,7 @@ class Sender:
         self._turns.credit -= SYSTEM_CALL_COST + (sent >> COST_SHIFT)
         self.bytes_sent += sent
         if self.moving and sent:
-            now = channel.loop.time()
-            for limit in self.moving:
-                limit.moved(sent, now)
+            _count(self.moving, sent, channel.loop.time())
         return sent
 
     async def write(
