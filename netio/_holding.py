@@ -32,14 +32,24 @@ class Hold:
         answers_scopes: whether the scopes that fire in this task stand inside, and may cut it.
     """
 
-    __slots__ = ("_anyio", "_left", "_opened", "_outer", "_task", "answers_scopes", "cancelled")
+    __slots__ = (
+        "_anyio",
+        "_cut_by_scope",
+        "_cutting",
+        "_left",
+        "_outer",
+        "_task",
+        "answers_scopes",
+        "cancelled",
+    )
 
     def __init__(self, *, most: int | None = None, answers_scopes: bool = False) -> None:
         """`most`: so many cancels are held back, and the next one cuts; None: there is no end."""
         self.cancelled: tuple[Any, ...] | None = None
         self.answers_scopes = answers_scopes
         self._left = most
-        self._opened = False
+        self._cutting = False
+        self._cut_by_scope = False
         self._task: asyncio.Task[Any] | None = None
         self._outer: Hold | None = None
         self._anyio: contextlib.AbstractContextManager[object] | None = None
@@ -70,8 +80,9 @@ class Hold:
 
     def take(self, message: Any) -> bool:
         """A wait of the task is cancelled: True if that is held back."""
-        if self._opened or self._left == 0:
+        if self._left == 0 or (self._cutting and self.answers_scopes):
             return False
+        self._cut_by_scope = self._cut_by_scope or self._cutting
         if self._left is not None:
             self._left -= 1
         if self.cancelled is None:
@@ -79,19 +90,24 @@ class Hold:
         return True
 
     def cut(self, task: asyncio.Task[Any], message: str) -> None:
-        """Cancel `task` through the hold, for a scope that stands inside of it."""
-        self._opened = True
+        """Cancel `task` for a scope of its own, through the hold if that answers scopes."""
+        self._cutting = True
         try:
             task.cancel(message)
         finally:
-            self._opened = False
+            self._cutting = False
 
     def pass_out(self) -> tuple[Any, ...] | None:
         """What was held back, for the one who ends the hold to raise; an outer hold takes it."""
         cancelled, outer = self.cancelled, self._outer
-        if cancelled is not None and outer is not None and outer.take(*(cancelled or (None,))):
-            return None
-        return cancelled
+        if cancelled is None or outer is None:
+            return cancelled
+        if self._cut_by_scope and outer.answers_scopes:
+            return cancelled  # the scope stands within the shield, which would never tell it
+        if not outer.take(*(cancelled or (None,))):
+            return cancelled
+        outer._cut_by_scope = outer._cut_by_scope or self._cut_by_scope
+        return None
 
 
 class HeldFuture(asyncio.Future[None]):
@@ -118,7 +134,7 @@ def current_hold() -> Hold | None:
 def cancel(task: asyncio.Task[Any], message: str) -> None:
     """Cancel `task` for a scope of its own, also where it stands in a shield inside of that."""
     hold = holds.get(id(task)) if holds else None
-    if hold is not None and hold.answers_scopes:
+    if hold is not None:
         hold.cut(task, message)
     else:
         task.cancel(message)
