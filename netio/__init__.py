@@ -7,6 +7,7 @@ async with netio.connect_tcp("example.org", 7000, timeout=5) as stream:
 
 from netio._carrying import deadline_after_ms, remaining_ms
 from netio._channel import SocketView
+from netio._children import cancel_and_wait, shielded, wait_for
 from netio._connect import connect_tcp, open_stream, stream_pair
 from netio._defaults import DEFAULT
 from netio._errors import (
@@ -19,6 +20,7 @@ from netio._errors import (
     IncompleteRead,
     LimitExceeded,
     NetioError,
+    StillRunning,
     StreamBusy,
     StreamClosed,
 )
@@ -48,6 +50,7 @@ from netio._snapshot import (
 from netio._sockets import read_bytes, readuntil, write_bytes
 from netio._statistics import StreamStatistics
 from netio._stream import Stream
+from netio._tasks import join
 
 __all__ = [
     "DEFAULT",
@@ -73,6 +76,7 @@ __all__ = [
     "ShutdownReport",
     "Snapshot",
     "SocketView",
+    "StillRunning",
     "Stream",
     "StreamBusy",
     "StreamClosed",
@@ -82,9 +86,11 @@ __all__ = [
     "Timeout",
     "Timeouts",
     "Wait",
+    "cancel_and_wait",
     "connect_tcp",
     "current_deadline",
     "deadline_after_ms",
+    "join",
     "move_on_after",
     "move_on_at",
     "observe",
@@ -95,9 +101,11 @@ __all__ = [
     "remaining_ms",
     "serve_tcp",
     "shield",
+    "shielded",
     "snapshot",
     "stream_pair",
     "timeout",
     "timeout_at",
+    "wait_for",
     "write_bytes",
 ]

@@ -2,8 +2,8 @@
 
 What the network causes is also the standard error that code already catches: `DeadlineExceeded` is
 a `TimeoutError`, `ConnectionReset` a `ConnectionResetError`, `IncompleteRead` an
-`asyncio.IncompleteReadError`. (`StreamClosed` and `StreamBusy` are mistakes of the program, and
-netio's only.) All of them survive pickling; what cannot travel (a scope) is
+`asyncio.IncompleteReadError`. (`StreamClosed`, `StreamBusy` and `StillRunning` are the program's
+doing, and netio's only.) All of them survive pickling; what cannot travel (a scope) is
 replaced by its name.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from socket import gaierror
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -242,6 +242,36 @@ class StreamBusy(NetioError):
 
     The stream is as usable as before.
     """
+
+
+class StillRunning(NetioError):
+    """Tasks were cancelled, and still ran when the time that they have for ending was over.
+
+    They run on, and nobody waits for them any more: that is up to who catches this.
+
+    Attributes:
+        tasks: the tasks that don't end, in the order in which they were given (their names, once
+            the error was pickled). What else is awaited, a future for instance, may be among them.
+
+    Errors that other tasks have raised meanwhile are the ``__cause__``.
+    """
+
+    def __init__(
+        self, message: str = "", *, tasks: Sequence[asyncio.Future[Any] | str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.tasks: tuple[asyncio.Future[Any] | str, ...] = tuple(tasks)
+
+    def _state(self) -> dict[str, object]:
+        return {**super()._state(), "tasks": tuple(map(task_name, self.tasks))}
+
+
+def task_name(task: asyncio.Future[Any] | str) -> str:
+    """What a task is called; a future has no name, and is called by its class."""
+    if isinstance(task, str):
+        return task
+    name = getattr(task, "get_name", None)  # by what it has: a task need not be asyncio's own
+    return str(name()) if name is not None else type(task).__name__
 
 
 _LOST_CLASSES: Final[dict[int, type[ConnectionLost]]] = {

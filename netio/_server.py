@@ -35,7 +35,7 @@ from netio._network import SocketAcceptor, check_listener, chosen_network, start
 from netio._opening import Opening
 from netio._operation import Operation
 from netio._stream import Stream
-from netio._tasks import wait_ended
+from netio._tasks import TaskWait, until_ended, wait_ended
 from netio._turns import turns_of
 
 if TYPE_CHECKING:
@@ -148,7 +148,12 @@ class Server:
 
         Cancellation: ends the wait only; leaving the server's block is what closes it.
         """
-        await asyncio.wait(self._accepting)
+        operation = TaskWait("serve_forever", peer=self._addresses[0])
+        try:
+            await until_ended(operation, self._accepting)
+        except asyncio.CancelledError as error:
+            operation.mark(error)
+            raise
 
     async def aclose(self, *, grace: float | DefaultType = DEFAULT) -> ShutdownReport:
         """Stop accepting, let the handlers end, then cancel them, then cut their sockets.
@@ -202,7 +207,9 @@ class Server:
         cancelled: asyncio.CancelledError | None = None
         steps = ((grace, _Fate.CANCELLED), (CLEANUP_SECONDS, _Fate.ABORTED))
         for seconds, fate in (*steps, (CLEANUP_SECONDS, _Fate.DEAF)):
-            arrived = await wait_ended(tasks, seconds, patient=fate is _Fate.DEAF)
+            closing = TaskWait("aclose of the server", peer=self._addresses[0])
+            patient = fate is _Fate.DEAF
+            arrived = await wait_ended(tasks, seconds, closing, patient=patient, after=cancelled)
             cancelled = cancelled or arrived
             for connection in connections:
                 connection.press(fate)

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "netio"
 LAYERS = {
     0: "_errors _defaults _arguments",
     1: "_readiness _scopes _stubborn _shields _holding _cancels _limits _operation _moving "
-    "_stopwatch _tasks _turns _observing _waiting _carrying",
+    "_stopwatch _tasks _children _turns _observing _waiting _carrying",
     2: "_channel _memory _buffer",
     3: "_stream _receiving _sending _iterator _sockets _observer _statistics _connection_limits",
     4: "_resolve _network _connect _server _opening _snapshot",

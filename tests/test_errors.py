@@ -38,6 +38,7 @@ FULL: dict[str, tuple[type[netio.NetioError], dict[str, Any]]] = {
     "LimitExceeded": (netio.LimitExceeded, {"limit": 10, "consumed": 12, "partial": b"abc"}),
     "StreamClosed": (netio.StreamClosed, {}),
     "StreamBusy": (netio.StreamBusy, {}),
+    "StillRunning": (netio.StillRunning, {"tasks": ("worker 3", "worker 4")}),
 }
 BASES: dict[str, tuple[type[BaseException], ...]] = {
     "DeadlineExceeded": (TimeoutError, OSError),
@@ -49,6 +50,7 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "LimitExceeded": (asyncio.LimitOverrunError,),
     "StreamClosed": (),
     "StreamBusy": (),
+    "StillRunning": (),
 }
 
 

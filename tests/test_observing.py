@@ -298,11 +298,16 @@ async def test_connecting_tells_the_attempts_and_the_whole() -> None:
     ]
 
 
-async def test_a_server_tells_that_it_waits_for_connections() -> None:
+async def test_a_server_tells_that_it_waits_for_connections_and_then_for_its_tasks() -> None:
     with netio.observe(Notes()) as notes:
         async with netio.serve_tcp(lambda s: s.read_some(), "127.0.0.1"):
             await ticks(3)
-    assert notes.told == ["accept waits", "accept ready, 0"]
+    assert notes.told == [
+        "accept waits",
+        "aclose of the server waits",
+        "accept ready, 0",
+        "aclose of the server ready, 0",
+    ]
 
 
 async def test_a_bare_socket_tells_what_was_moved() -> None:

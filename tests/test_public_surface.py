@@ -15,6 +15,8 @@ PROMISED = {
     # scopes
     "timeout", "timeout_at", "move_on_after", "move_on_at", "current_deadline", "remaining",
     "shield", "Scope",
+    # child tasks
+    "join", "wait_for", "cancel_and_wait", "shielded", "StillRunning",
     # limits
     "Deadline", "Budget", "Timeouts", "Rate",
     # carried to another process

@@ -22,7 +22,7 @@ from netio._limits import Deadline, Timeouts
 from netio._memory import Sign
 from netio._network import start_listening
 from netio._server import serve_tcp
-from netio._tasks import wait_ended
+from netio._tasks import TaskWait, wait_ended
 from netio.testing import faults
 from netio.testing._network.placement import Place, Placement
 from netio.testing._network.wire import Connection
@@ -158,7 +158,8 @@ class Proxy(Place["_Proxied"]):
         if self._reserved is not None:
             self._reserved.close()
             self._reserved = None
-        cancelled = await wait_ended(tuple(self._starting), CLEANUP_SECONDS)
+        closing = TaskWait("aclose of the proxy")
+        cancelled = await wait_ended(tuple(self._starting), CLEANUP_SECONDS, closing)
         for server in self._servers:
             try:
                 await server.aclose(grace=0)
