@@ -757,7 +757,7 @@ def test_a_deadlock_is_told_by_the_names_of_these_waits(
 ) -> None:
     async def main() -> None:
         work = Work()
-        task = named(work.free.wait() if "join" in text else work.heedless())
+        task = named(work.heedless() if "cancel" in text else work.free.wait())
         await turns(2)
         await waiting(task)
 
