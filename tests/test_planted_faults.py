@@ -275,6 +275,52 @@ FAULTS = [
             "        if False:\n            self.stop_clocks",
         ),
     ),
+    fault(
+        "work that was cancelled is not waited for",
+        "test_children.py::test_all_have_ended_when_it_comes_back",
+        (
+            "_children.py",
+            "    return await wait_ended(running, seconds, ending)\n",
+            "    return None\n",
+        ),
+    ),
+    fault(
+        "a cancel of the caller leaves the work alone",
+        "test_children.py::test_cancels_of_the_caller_wait_for_all_and_are_raised_then",
+        ("_tasks.py", "        hold = Hold()\n", "        hold = Hold(most=0)\n"),
+    ),
+    fault(
+        "a result that comes beside a cancel is lost",
+        "test_children.py::test_a_cancel_waits_until_the_work_has_ended",
+        (
+            "_children.py",
+            "        cancelled.__dict__[LATE_RESULT] = work.result()\n",
+            "        pass\n",
+        ),
+    ),
+    fault(
+        "an error below a second wait is lost",
+        "test_children.py::test_an_error_that_comes_late_is_found_below_any_number_of_waits",
+        (
+            "_children.py",
+            "    return None if cause is None or only_cancellation(cause) else cause\n",
+            "    return None\n",
+        ),
+    ),
+    fault(
+        "the bound of a shield is forgotten",
+        "test_children.py::test_the_bound_of_a_shield_is_raised_when_the_tasks_have_ended",
+        ("_holding.py", "if self._cut_by_scope and outer.answers_scopes:", "if False:"),
+    ),
+    fault(
+        "a task that is joined is cancelled with the caller",
+        "test_children.py::test_a_join_that_is_cancelled_leaves_the_task_alone",
+        (
+            "_tasks.py",
+            "        await wait_within(operation, (task,))\n",
+            "        await asyncio.wait_for(task, None)\n",
+        ),
+    ),
 ]
 
 
