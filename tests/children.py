@@ -1,7 +1,33 @@
-"""Work of every kind that is waited for and cancelled at some time, for tests of child tasks."""
+"""Work of every kind that is waited for and cancelled at some time, for tests of child tasks.
+
+A test module that says ``play = children.play`` has the fixture of that name, and with
+``nothing_complains = children.nothing_complains`` each of its tests is looked at by that.
+"""
 
 import asyncio
+import gc
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
+
+import pytest
+from virtual import TASK_FACTORIES, run_with, virtual_loop
+
+Main = Callable[[], Coroutine[Any, Any, None]]
+Play = Callable[[Main], None]
+
+
+@pytest.fixture(params=TASK_FACTORIES)
+def play(request: pytest.FixtureRequest) -> Play:
+    """Runs a coroutine on a virtual loop, once for each kind of task."""
+    return lambda main: run_with(TASK_FACTORIES[request.param], main())
+
+
+@pytest.fixture(autouse=True)
+def nothing_complains(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No exception is said to be lost, and none is when the garbage is gone."""
+    yield
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 class Work:
@@ -75,3 +101,18 @@ def named(coroutine: Any, name: str = "work") -> "asyncio.Task[Any]":
 async def turns(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def ends_alone(*tasks: "asyncio.Future[Any]") -> None:
+    """Wait for what a test has left running."""
+    await asyncio.wait(tasks)
+
+
+def now() -> float:
+    return virtual_loop().time()
+
+
+def this_task() -> "asyncio.Task[Any]":
+    task = asyncio.current_task()
+    assert task is not None
+    return task

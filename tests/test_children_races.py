@@ -5,7 +5,6 @@ five, drawn by chance, with each kind of task. Judged is by how the work has rea
 """
 
 import asyncio
-import collections
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +13,11 @@ from children import turns
 from virtual import TASK_FACTORIES
 
 import netio
-from netio.testing import Event, Stage, explore
+from netio.testing import Event, Stage, explore, explore_here
 from netio.testing.events import CANCEL, SCOPE, TIME
 
-pytestmark = pytest.mark.own_loop
-
 LIMIT, GRACE = 3.0, 5.0
+TICKS = 20  # more than any of it needs where no time has to pass
 EVENTS = {
     "c": CANCEL,
     "a": CANCEL,  # again
@@ -117,16 +115,19 @@ class Played:
     """One schedule, played to one call and one kind of work."""
 
     def __init__(
-        self, call: Call, kind: str, factory: Any, met: "collections.Counter[str]"
+        self, call: Call, kind: str, factory: Any = None, *, ticks: int | None = None
     ) -> None:
-        self._call, self._kind, self._factory, self._met = call, kind, factory, met
+        """`ticks`: turns after which it is cancelled, on a real clock; None: time passes."""
+        self._call, self._kind, self._factory, self._ticks = call, kind, factory, ticks
+        self.met: set[str] = set()  # what has come of it so far
 
     def __repr__(self) -> str:
         return f"{self._call.__name__} {self._kind} work"
 
     async def __call__(self, stage: Stage) -> None:
         loop: Any = asyncio.get_running_loop()
-        loop.set_task_factory(self._factory)
+        if self._factory is not None:
+            loop.set_task_factory(self._factory)
         work = Staged(self._kind)
         over: dict[str, Any] = {}
         if self._call is ending:
@@ -142,13 +143,14 @@ class Played:
         may_swallow = self._call is shielding
         acts = {"f": work.finish, "x": work.cancel}
         acts = {letter: act for letter, act in acts.items() if letter in stage._events}
-        outcome = await stage.play(program(), acts, may_swallow=may_swallow)
-        cancels = sum(outcome.happened.count(letter) for letter in "cab")
+        outcome = await stage.play(program(), acts, ticks=self._ticks, may_swallow=may_swallow)
+        happened = outcome.happened + "c" * outcome.waits
+        cancels = sum(happened.count(letter) for letter in "cab")
         assert stage.task.cancelling() == cancels
         # Once by the call, however often its caller is.
         assert work.cancels <= 1 + work.cancels_of_others
-        self._judge(outcome.value, outcome.error, outcome.happened, over)
-        live = [timer for timer in loop._scheduled if not timer.cancelled()]
+        self._judge(outcome.value, outcome.error, happened, over)
+        live = [timer for timer in getattr(loop, "_scheduled", ()) if not timer.cancelled()]
         assert not live, "a timer is left"
         await work.let_go()
 
@@ -157,7 +159,7 @@ class Played:
     ) -> None:
         came = over["ending"]
         cancelled = any(letter in happened for letter in "cab")
-        self._met[type(error).__name__ if error is not None else str(value)] += 1
+        self.met.add(type(error).__name__ if error is not None else str(value))
         if isinstance(error, netio.DeadlineExceeded) and error.limit == "scope":
             assert "s" in happened
             assert not cancelled
@@ -204,20 +206,21 @@ class Played:
 
 def played(call: Call, kind: str, factory: Any, **options: Any) -> set[str]:
     """Play many schedules, and tell what has come of them."""
-    met: collections.Counter[str] = collections.Counter()
     can_happen = dict(EVENTS)
     if call is ending:
         del can_happen["f"]  # it is told to end at once
         if kind == "plain":
             del can_happen["x"]  # and has ended before anybody else could tell it
-    explore(Played(call, kind, factory, met), events=can_happen, **options)
-    return set(met)
+    scenario = Played(call, kind, factory)
+    explore(scenario, events=can_happen, **options)
+    return scenario.met
 
 
 # What comes of a kind of work once it was told to end, where that is not as usual.
 ENDS = {"late": "late", "failing": "OSError", "deaf": "StillRunning"}
 
 
+@pytest.mark.own_loop
 @pytest.mark.parametrize("factory", TASK_FACTORIES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("call", [waiting_for, ending, shielding])
@@ -232,9 +235,26 @@ def test_it_answers_for_the_work_and_loses_nothing_of_it(
         assert met >= {"CancelledError", "done", ENDS.get(kind, "DeadlineExceeded")}
 
 
+@pytest.mark.parametrize("kind", ["cleaning", "late", "failing"])
+@pytest.mark.parametrize("call", [waiting_for, ending])
+async def test_it_does_so_on_every_loop(call: Call, kind: str) -> None:
+    """What needs no clock, so that it can be played on loops that have only a real one.
+
+    But not what is shielded, which no cancel ends.
+    """
+    can_happen = {letter: event for letter, event in EVENTS.items() if letter in "casx"}
+    if call is not ending:
+        can_happen["f"] = EVENTS["f"]
+    explored = await explore_here(
+        Played(call, kind, ticks=TICKS), events=can_happen, max_events=2, ticks=1
+    )
+    assert explored.schedules > 60
+
+
 # join. ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.own_loop
 @pytest.mark.parametrize("factory", TASK_FACTORIES)
 def test_a_join_answers_for_what_has_ended_and_ends_nothing(factory: str) -> None:
     """A future ends in the very moment it is told to, so that it is known what must come of it."""
@@ -276,6 +296,7 @@ def test_a_join_answers_for_what_has_ended_and_ends_nothing(factory: str) -> Non
     assert explored.schedules > 300
 
 
+@pytest.mark.own_loop
 @pytest.mark.parametrize("factory", TASK_FACTORIES)
 def test_a_join_never_cancels_the_task(factory: str) -> None:
     async def joining(stage: Stage) -> None:

@@ -277,7 +277,7 @@ FAULTS = [
     ),
     fault(
         "work that was cancelled is not waited for",
-        "test_children.py::test_all_have_ended_when_it_comes_back",
+        "test_cancel_and_wait.py::test_all_have_ended_when_it_comes_back",
         (
             "_children.py",
             "    return await wait_ended(running, seconds, ending)\n",
@@ -286,12 +286,12 @@ FAULTS = [
     ),
     fault(
         "a cancel of the caller leaves the work alone",
-        "test_children.py::test_cancels_of_the_caller_wait_for_all_and_are_raised_then",
+        "test_cancel_and_wait.py::test_cancels_of_the_caller_wait_for_all_and_are_raised_then",
         ("_tasks.py", "        hold = Hold()\n", "        hold = Hold(most=0)\n"),
     ),
     fault(
         "a result that comes beside a cancel is lost",
-        "test_children.py::test_a_cancel_waits_until_the_work_has_ended",
+        "test_waiting_for.py::test_a_cancel_waits_until_the_work_has_ended",
         (
             "_children.py",
             "        cancelled.__dict__[LATE_RESULT] = work.result()\n",
@@ -300,7 +300,7 @@ FAULTS = [
     ),
     fault(
         "an error below a second wait is lost",
-        "test_children.py::test_an_error_that_comes_late_is_found_below_any_number_of_waits",
+        "test_waiting_for.py::test_an_error_that_comes_late_is_found_below_any_number_of_waits",
         (
             "_children.py",
             "    return None if cause is None or only_cancellation(cause) else cause\n",
@@ -314,7 +314,7 @@ FAULTS = [
     ),
     fault(
         "a task that is joined is cancelled with the caller",
-        "test_children.py::test_a_join_that_is_cancelled_leaves_the_task_alone",
+        "test_joining.py::test_a_join_that_is_cancelled_leaves_the_task_alone",
         (
             "_tasks.py",
             "        await wait_within(operation, (task,))\n",

@@ -1,41 +1,19 @@
 """`shielded`: foreign code that must not be cut, in a task of its own, within a bound (law 22)."""
 
 import asyncio
-import gc
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anyio
+import children
 import pytest
-from children import Work, named
-from virtual import TASK_FACTORIES, run_with, virtual_loop
+from children import Play, Work, named, now, this_task
+from virtual import virtual_loop
 
 import netio
 
-Main = Callable[[], Coroutine[Any, Any, None]]
-
-
-@pytest.fixture(params=TASK_FACTORIES)
-def play(request: pytest.FixtureRequest) -> Callable[[Main], None]:
-    """Runs a coroutine on a virtual loop, once for each kind of task."""
-    return lambda main: run_with(TASK_FACTORIES[request.param], main())
-
-
-@pytest.fixture(autouse=True)
-def nothing_complains(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    yield
-    gc.collect()
-    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
-
-
-def now() -> float:
-    return virtual_loop().time()
-
-
-def this_task() -> "asyncio.Task[Any]":
-    task = asyncio.current_task()
-    assert task is not None
-    return task
+play = children.play
+nothing_complains = children.nothing_complains
 
 
 async def going_on(error: type[Exception] | None = None) -> str:
@@ -46,7 +24,7 @@ async def going_on(error: type[Exception] | None = None) -> str:
     return "done"
 
 
-def test_the_result_is_returned(play: Callable[[Main], None]) -> None:
+def test_the_result_is_returned(play: Play) -> None:
     async def main() -> None:
         assert await netio.shielded(going_on(), 5) == "done"
         assert await netio.shielded(Work().quick(), netio.Deadline.after(5)) == "quick"
@@ -55,7 +33,7 @@ def test_the_result_is_returned(play: Callable[[Main], None]) -> None:
 
 
 def test_cancels_are_held_back_and_raised_once_with_the_result(
-    play: Callable[[Main], None],
+    play: Play,
 ) -> None:
     async def main() -> None:
         for cancels in 1, 2, 3:
@@ -74,7 +52,7 @@ def test_cancels_are_held_back_and_raised_once_with_the_result(
     play(main)
 
 
-def test_an_error_goes_on_and_the_cancel_stays_pending(play: Callable[[Main], None]) -> None:
+def test_an_error_goes_on_and_the_cancel_stays_pending(play: Play) -> None:
     async def main() -> None:
         met: list[str] = []
 
@@ -127,7 +105,7 @@ async def test_limits_of_others_around_answer_when_it_is_over(limit: Callable[..
     assert (now(), work.cancels, this_task().cancelling()) == (3, 0, 0)
 
 
-def test_at_the_bound_the_work_is_cancelled_and_waited_for(play: Callable[[Main], None]) -> None:
+def test_at_the_bound_the_work_is_cancelled_and_waited_for(play: Play) -> None:
     async def main() -> None:
         work = Work()
         with pytest.raises(netio.DeadlineExceeded) as caught:
@@ -140,7 +118,7 @@ def test_at_the_bound_the_work_is_cancelled_and_waited_for(play: Callable[[Main]
     play(main)
 
 
-def test_what_comes_after_the_bound_is_not_lost(play: Callable[[Main], None]) -> None:
+def test_what_comes_after_the_bound_is_not_lost(play: Play) -> None:
     async def main() -> None:
         assert await netio.shielded(Work().late(2), 3) == "late"
         assert now() == 5
@@ -153,7 +131,7 @@ def test_what_comes_after_the_bound_is_not_lost(play: Callable[[Main], None]) ->
     play(main)
 
 
-def test_work_that_is_deaf_is_left_after_the_grace(play: Callable[[Main], None]) -> None:
+def test_work_that_is_deaf_is_left_after_the_grace(play: Play) -> None:
     async def main() -> None:
         work = Work()
         with pytest.raises(netio.StillRunning, match="shielded") as caught:
