@@ -92,8 +92,9 @@ async def wait_for(
     """Await work within a limit; at the limit, cancel it, and wait until it has really ended.
 
     A coroutine runs in a task of its own; a task or a future is taken as it is, and cancelled at
-    the limit as well (`join` does not). `timeout` is seconds, a `Deadline`, or None for no limit.
-    With zero or less the work has one turn of the loop: what is done by then is returned.
+    the limit as well (`join` does not). `timeout` is seconds, a `Deadline`, a `Budget`, or None
+    for no limit. With zero or less the work has one turn of the loop: what is done by then is
+    returned.
 
     `grace` is the number of seconds that the work has for ending once it was cancelled; None: it
     is waited for without limit, left out: 10 seconds. It is cancelled once.
@@ -113,15 +114,16 @@ async def wait_for(
     a result that came is its attribute ``late_result``.
     """
     loop = asyncio.get_running_loop()
+    operation = TaskWait("wait_for")
     with _closing_if_refused(awaitable):
         check_timeout(timeout)
         _check_grace(grace)
-        started = loop.time()
-        work = _start("wait_for", awaitable)
-    operation = TaskWait("wait_for", work)
-    operation.start(started, timeout, DEFAULT_WAIT_SECONDS, "call")
+        operation.start(loop.time(), timeout, DEFAULT_WAIT_SECONDS, "call")
     cancelled: asyncio.CancelledError | None = None
     try:
+        with _closing_if_refused(awaitable):
+            work = _start("wait_for", awaitable)
+        operation.name_after(work)
         if work.done():
             await turns_of(loop).pay()
         else:
@@ -131,10 +133,13 @@ async def wait_for(
     except GeneratorExit:
         _abandon(work, awaitable)
         raise
+    finally:
+        operation.stop_clocks(loop.time())
     if work.done() and cancelled is None:
         return work.result()
     cut_at = loop.time()
-    held = await _end(operation, [work], grace)
+    # As a wait of its own: `operation` has yet to tell of its limit.
+    held = await _end(TaskWait("wait_for", work), [work], grace)
     raised = _raised_by(work)
     late = _error_in(raised)
     cancelled = cancelled or held
@@ -233,17 +238,13 @@ async def _see_through(work: asyncio.Future[T], awaitable: object, grace: float 
 async def _end(
     operation: TaskWait, running: Sequence[asyncio.Future[Any]], grace: float | None
 ) -> asyncio.CancelledError | None:
-    """Cancel `running`, and wait for their end; the cancel that the caller is owed for that time.
-
-    As a wait of its own, since `operation` may yet have to tell of its limit.
-    """
+    """Cancel `running`, and wait for their end; the cancel that the caller is owed for that time."""
     for task in running:
         if not task.done():
             task.cancel(f"cancelled by {operation}")
-    ending = TaskWait(operation.name, running[0] if len(running) == 1 else None)
     # With a grace of zero they have just the turn or two that a cancel takes to be heard.
     seconds = None if grace is None else max(grace, TIMER_STEP_SECONDS)
-    return await wait_ended(running, seconds, ending)
+    return await wait_ended(running, seconds, operation)
 
 
 def _still_running(

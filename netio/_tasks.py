@@ -36,7 +36,13 @@ class TaskWait(Operation):
     def __init__(
         self, name: str, task: asyncio.Future[Any] | None = None, *, peer: Address = None
     ) -> None:
-        super().__init__(name, size=None if task is None else repr(task_name(task)), peer=peer)
+        super().__init__(name, peer=peer)
+        if task is not None:
+            self.name_after(task)
+
+    def name_after(self, task: asyncio.Future[Any]) -> None:
+        """It waits for this one task."""
+        self.size = repr(task_name(task))
 
     def __str__(self) -> str:
         return self.text  # a peer has nothing to do with it
@@ -48,9 +54,9 @@ async def join(task: asyncio.Future[T], *, timeout: Timeout = DEFAULT) -> T:
     For work that others share, or that must go on. A bare ``await task`` is not like that: where
     it is cancelled, by a scope around it for instance, Python cancels the task.
 
-    `timeout` is seconds for this wait, a `Deadline`, or None for no limit; left out it is 60
-    seconds, as for a read: who waits for work is in no better place than who waits for a peer.
-    Zero or less takes the result if it is there. `task` may be any future of the running loop.
+    `timeout` is seconds for this wait, a `Deadline`, a `Budget`, or None for no limit; left out it
+    is 60 seconds, as for a read: who waits for work is in no better place than who waits for a
+    peer. Zero or less takes the result if it is there. `task` may be any future of the loop.
 
     Returns: the result of the task, at once if it is there.
 
@@ -78,6 +84,8 @@ async def join(task: asyncio.Future[T], *, timeout: Timeout = DEFAULT) -> T:
     except asyncio.CancelledError as error:
         operation.mark(error)
         raise
+    finally:
+        operation.stop_clocks(loop.time())
     if task.done():
         return task.result()
     raise operation.exceeded(loop.time(), f"the work goes on: {where(task)}")

@@ -174,6 +174,24 @@ async def test_cancels_are_held_back_on_every_clock() -> None:
     assert work.cancels == 1
 
 
+@pytest.mark.virtual_clock
+async def test_a_budget_is_spent_by_these_waits_and_by_nothing_else() -> None:
+    budget = netio.Budget(10)
+    task = named(Work().good(3))
+    await netio.join(task, timeout=budget)
+    await asyncio.sleep(50)
+    assert await netio.wait_for(Work().good(4), budget) == "good"
+    joining = named(netio.join(named(Work().good(50)), timeout=budget))
+    await asyncio.sleep(1)
+    joining.cancel()
+    await asyncio.sleep(50)
+    with pytest.raises(netio.DeadlineExceeded, match="the budget") as caught:
+        await netio.wait_for(Work().cleaning(5), budget)  # its end is not waited for with it
+    assert (caught.value.limit, caught.value.operation) == ("budget", "wait_for('cleaning')")
+    assert now() == 3 + 50 + 4 + 1 + 50 + 2 + 5
+    assert budget.remaining() == 0
+
+
 # Seen, and not left behind. ---------------------------------------------------------------------
 
 
@@ -342,3 +360,16 @@ async def test_the_error_about_what_still_runs_survives_pickling_by_names() -> N
     assert isinstance(copy, netio.NetioError)
     work.free.set()
     await ends_alone(task)
+
+
+@pytest.mark.virtual_clock
+async def test_a_budget_of_another_loop_starts_no_work() -> None:
+    budget = netio.Budget(5)
+
+    async def spend() -> None:
+        with pytest.raises(netio.DeadlineExceeded):
+            await netio.wait_for(Work().good(), budget)
+
+    await asyncio.to_thread(lambda: run(spend()))
+    with pytest.raises(RuntimeError, match="loop"):
+        await netio.wait_for(Work().quick(), budget)

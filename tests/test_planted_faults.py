@@ -280,7 +280,7 @@ FAULTS = [
         "test_cancel_and_wait.py::test_all_have_ended_when_it_comes_back",
         (
             "_children.py",
-            "    return await wait_ended(running, seconds, ending)\n",
+            "    return await wait_ended(running, seconds, operation)\n",
             "    return None\n",
         ),
     ),
