@@ -238,7 +238,7 @@ async def _see_through(work: asyncio.Future[T], awaitable: object, grace: float 
 async def _end(
     operation: TaskWait, running: Sequence[asyncio.Future[Any]], grace: float | None
 ) -> asyncio.CancelledError | None:
-    """Cancel `running`, and wait for their end; the cancel that the caller is owed for that time."""
+    """Cancel `running`, and wait for their end; the cancel of the caller that came meanwhile."""
     for task in running:
         if not task.done():
             task.cancel(f"cancelled by {operation}")

@@ -125,6 +125,44 @@ async def test_a_scope_in_a_shield_is_answered_when_the_tasks_have_ended() -> No
     assert now() == 5
 
 
+# Known scenarios, as docs/laws.md numbers them. -------------------------------------------------
+
+
+@pytest.mark.virtual_clock
+async def test_b07_a_cancel_in_the_turn_of_the_result_has_it() -> None:
+    future = virtual_loop().create_future()
+    waiting = named(netio.wait_for(future, 2))
+    virtual_loop().call_at(1, future.set_result, "value")
+    virtual_loop().call_at(1, waiting.cancel)
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await netio.join(waiting)
+    assert getattr(caught.value, "late_result", None) == "value"
+    assert waiting.cancelling() == 1
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize("first", ["result", "limit"])
+async def test_b17_a_result_in_the_turn_of_the_limit_is_returned(first: str) -> None:
+    future = virtual_loop().create_future()
+    if first == "result":
+        virtual_loop().call_at(3, future.set_result, "value")
+    waiting = named(netio.wait_for(future, 3))
+    await turns(2)
+    if first == "limit":
+        virtual_loop().call_at(3, future.set_result, "value")
+    assert await waiting == "value"
+    assert now() == 3
+
+
+@pytest.mark.virtual_clock
+async def test_b20_a_shared_task_that_is_joined_goes_on() -> None:
+    shared = named(asyncio.sleep(5, "result"))
+    async with netio.move_on_after(1) as scope:
+        await netio.join(shared)
+    assert scope.caught
+    assert await shared == "result"
+
+
 # On every loop. ---------------------------------------------------------------------------------
 
 TICK_S = 0.02

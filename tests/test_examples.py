@@ -295,7 +295,23 @@ def test_where_there_is_no_such_signal_the_program_says_so() -> None:
     assert run_without.stderr.startswith("snapshot: this system has no signal SIGUSR1")
 
 
-@pytest.mark.parametrize("name", ["echo_client.py", "echo_server.py", "snapshot.py"])
+def test_jobs_are_ended_together_and_no_error_is_lost() -> None:
+    jobs = example("end_together.py")
+    assert (jobs.returncode, jobs.stderr) == (0, "")
+    assert without_chance(jobs.stdout).splitlines() == [
+        "in time: ['a', 'b']",
+        "   slow has ended",
+        "too late: scope 'all jobs': the limit of 0.3 s was reached after N s",
+        "   slow has ended",
+        "   worse has ended",
+        "failed on its way out: worse: the disk is full",
+        "   after: scope 'all jobs': the limit of 0.3 s was reached after N s",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["echo_client.py", "echo_server.py", "end_together.py", "snapshot.py"]
+)
 def test_an_example_is_short(name: str) -> None:
     assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= LINES_MAX
 
