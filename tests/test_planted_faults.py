@@ -308,11 +308,6 @@ FAULTS = [
         ),
     ),
     fault(
-        "the bound of a shield is forgotten",
-        "test_children.py::test_the_bound_of_a_shield_is_raised_when_the_tasks_have_ended",
-        ("_holding.py", "if self._cut_by_scope and outer.answers_scopes:", "if False:"),
-    ),
-    fault(
         "a task that is joined is cancelled with the caller",
         "test_joining.py::test_a_join_that_is_cancelled_leaves_the_task_alone",
         (
