@@ -79,10 +79,7 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any], grace: float | None = GRACE
         return
     operation = TaskWait("cancel_and_wait", running[0] if len(running) == 1 else None)
     cancelled = await _end(operation, running, grace)
-    errors = [error for task in running if (error := _error_in(_raised_by(task))) is not None]
-    failure = errors[0] if errors else None
-    if len(errors) > 1:
-        failure = BaseExceptionGroup("several tasks failed when they were cancelled", errors)
+    failure = _one_of([_error_in(_raised_by(task)) for task in running])
     _raise_first(cancelled, _still_running(operation, running, grace), failure)
 
 
@@ -261,6 +258,17 @@ def _still_running(
         told.append(f"and {len(deaf) - MAX_TOLD} more")
     text = f"{operation}: {who} still running{after}; {'; '.join(told)}"
     return StillRunning(text, tasks=deaf)
+
+
+def _one_of(errors: Sequence[BaseException | None]) -> BaseException | None:
+    """The one error that there is, or a group of several; None: there is none.
+
+    A task that waits for another one raises what that has raised, the same exception.
+    """
+    different = list({id(error): error for error in errors if error is not None}.values())
+    if len(different) > 1:
+        return BaseExceptionGroup("several tasks failed when they were cancelled", different)
+    return different[0] if different else None
 
 
 def _raise_first(*errors: BaseException | None) -> None:

@@ -85,6 +85,19 @@ async def test_an_error_on_the_way_out_is_raised_and_several_in_a_group() -> Non
 
 
 @pytest.mark.virtual_clock
+async def test_an_error_that_comes_through_two_tasks_is_raised_as_the_one_that_it_is() -> None:
+    async def parent(child: "asyncio.Task[Any]") -> None:
+        await child
+
+    child = named(Work().failing())
+    tasks = [named(parent(child)), child]
+    await turns(2)
+    with pytest.raises(OSError, match="the disk is full"):
+        await netio.cancel_and_wait(*tasks)
+    assert all(task.done() for task in tasks)
+
+
+@pytest.mark.virtual_clock
 async def test_those_that_are_deaf_are_named_after_the_grace() -> None:
     work = Work()
     deaf = [named(work.deaf(), name) for name in ("one", "two")]

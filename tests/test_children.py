@@ -49,14 +49,32 @@ async def test_a_limit_around_answers_when_all_have_ended(limit: Callable[[float
 
 
 @pytest.mark.virtual_clock
-@pytest.mark.parametrize("limit", [netio.timeout, asyncio.timeout])
+@pytest.mark.parametrize("limit", [netio.timeout, asyncio.timeout, anyio.fail_after])
 async def test_a_limit_around_wait_for_answers_when_the_work_has_ended(
     limit: Callable[[float], Any],
 ) -> None:
+    before = virtual_loop()._steps
     with pytest.raises(TimeoutError):
-        async with limit(1):
-            await netio.wait_for(Work().cleaning(3), 60)
+        if limit is anyio.fail_after:
+            with anyio.fail_after(1):
+                await netio.wait_for(Work().cleaning(3), 60)
+        else:
+            async with limit(1):
+                await netio.wait_for(Work().cleaning(3), 60)
     assert now() == 4
+    assert virtual_loop()._steps - before < 30
+
+
+@pytest.mark.virtual_clock
+async def test_an_anyio_scope_around_several_waits_lets_a_late_error_through() -> None:
+    with pytest.raises(TimeoutError) as caught, anyio.fail_after(1):
+        await netio.wait_for(Work().failing(3), 60)
+    errors: list[BaseException | None] = [caught.value]
+    while errors[-1] is not None:
+        errors.append(errors[-1].__cause__ or errors[-1].__context__)
+    assert any(
+        isinstance(error, OSError) and not isinstance(error, TimeoutError) for error in errors
+    )
 
 
 @pytest.mark.virtual_clock
