@@ -9,6 +9,13 @@ from __future__ import annotations
 import asyncio
 from asyncio import current_task
 
+from netio._holding import held_cancels
+
+
+def met_cancels(task: asyncio.Task[object]) -> int:
+    """The cancels of `task`, without those that a shield around this code holds back."""
+    return task.cancelling() - held_cancels(task)
+
 
 def delivered_cancels(task: asyncio.Task[object]) -> int:
     """The cancels of `task` that its code is sure to have met, by the rule of law 16.
@@ -17,7 +24,7 @@ def delivered_cancels(task: asyncio.Task[object]) -> int:
     wait: then none is sure to have been met. Where it can't be read, a pending cancel counts as
     met: the scope may then answer in place of it, as `asyncio.timeout` does.
     """
-    return 0 if getattr(task, "_must_cancel", False) else task.cancelling()
+    return 0 if getattr(task, "_must_cancel", False) else met_cancels(task)
 
 
 def is_about_to_get_a_result(task: asyncio.Task[object]) -> bool:

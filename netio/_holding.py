@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-#: The innermost hold of each task that stands in one, by the `id` of the task: as a key, a task
-#: would be kept for ever if its loop is dropped. A plain dict, since each wait looks at it.
+#: The innermost hold of each task that stands in one, by the `id` of the task: what is in here must
+#: not keep a task, of which the loop may have been dropped. A plain dict: each wait looks at it.
 holds: Final[dict[int, Hold]] = {}
+
+# So begin the messages with which anyio cancels for one of its scopes.
+_ANYIO_CANCELS: Final = ("Cancelled via cancel scope ", "Cancelled by cancel scope ")
 
 
 class Hold:
@@ -29,35 +32,38 @@ class Hold:
     Attributes:
         cancelled: the message of the first cancel that was held back, in a tuple; None: there was
             none.
+        count: how many were held back.
         answers_scopes: whether the scopes that fire in this task stand inside, and may cut it.
     """
 
     __slots__ = (
         "_anyio",
-        "_cut_by_scope",
-        "_cutting",
+        "_key",
         "_left",
+        "_of_scopes",
+        "_opened",
         "_outer",
-        "_task",
         "answers_scopes",
         "cancelled",
+        "count",
     )
 
     def __init__(self, *, most: int | None = None, answers_scopes: bool = False) -> None:
         """`most`: so many cancels are held back, and the next one cuts; None: there is no end."""
         self.cancelled: tuple[Any, ...] | None = None
+        self.count = 0
         self.answers_scopes = answers_scopes
+        self._of_scopes = 0  # of those that are held back: asked for by scopes of this task
         self._left = most
-        self._cutting = False
-        self._cut_by_scope = False
-        self._task: asyncio.Task[Any] | None = None
+        self._opened = False
+        self._key = 0  # the `id` of the task while this stands
         self._outer: Hold | None = None
         self._anyio: contextlib.AbstractContextManager[object] | None = None
 
     def __enter__(self) -> Self:
-        task = self._task = asyncio.current_task()
-        self._outer = holds.get(id(task))
-        holds[id(task)] = self
+        self._key = id(asyncio.current_task())
+        self._outer = _standing(holds.get(self._key))
+        holds[self._key] = self
         self._anyio = _shield_of_anyio()
         return self
 
@@ -67,47 +73,60 @@ class Hold:
         exc: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        if self._task is None:
+        key, self._key = self._key, 0
+        if not key:
             return
         if self._anyio is not None:
             with contextlib.suppress(RuntimeError):  # left in another task
                 self._anyio.__exit__(exc_type, exc, traceback)
-        if self._outer is None:
-            holds.pop(id(self._task), None)
+        # A generator that yields inside may leave them out of order.
+        innermost = _standing(holds.get(key))
+        if innermost is None:
+            holds.pop(key, None)
         else:
-            holds[id(self._task)] = self._outer
-        self._task = None
+            holds[key] = innermost
 
     def take(self, message: Any) -> bool:
         """A wait of the task is cancelled: True if that is held back."""
-        if self._left == 0 or (self._cutting and self.answers_scopes):
+        if self._opened or self._left == 0 or not self._key:
             return False
-        self._cut_by_scope = self._cut_by_scope or self._cutting
-        if self._left is not None:
-            self._left -= 1
-        if self.cancelled is None:
-            self.cancelled = () if message is None else (message,)
+        if self._anyio is not None and str(message).startswith(_ANYIO_CANCELS):
+            return False  # for a scope of anyio within: those around are kept out by its shield
+        self._note((message,) if message is not None else (), 1)
         return True
 
+    def _note(self, cancelled: tuple[Any, ...], count: int) -> None:
+        if self._left is not None:
+            self._left = max(0, self._left - count)
+        self.count += count
+        if self.cancelled is None:
+            self.cancelled = cancelled
+
     def cut(self, task: asyncio.Task[Any], message: str) -> None:
-        """Cancel `task` for a scope of its own, through the hold if that answers scopes."""
-        self._cutting = True
+        """Cancel `task` for a scope of its own: through the hold, if that stands inside of it."""
+        before = self.count
+        self._opened = self.answers_scopes
         try:
             task.cancel(message)
         finally:
-            self._cutting = False
+            self._opened = False
+            self._of_scopes += self.count - before
 
     def pass_out(self) -> tuple[Any, ...] | None:
-        """What was held back, for the one who ends the hold to raise; an outer hold takes it."""
-        cancelled, outer = self.cancelled, self._outer
-        if cancelled is None or outer is None:
+        """What was held back, for the one who ends the hold to raise; an outer hold takes it.
+
+        What a scope has asked for that stands inside of a shield is not for that shield to take.
+        """
+        cancelled, outer = self.cancelled, _standing(self._outer)
+        if cancelled is None or outer is None or outer._left == 0:
             return cancelled
-        if self._cut_by_scope and outer.answers_scopes:
-            return cancelled  # the scope stands within the shield, which would never tell it
-        if not outer.take(*(cancelled or (None,))):
-            return cancelled
-        outer._cut_by_scope = outer._cut_by_scope or self._cut_by_scope
-        return None
+        of_scopes = self._of_scopes
+        if not outer.answers_scopes:
+            outer._of_scopes += of_scopes
+            of_scopes = 0
+        if self.count > of_scopes:
+            outer._note(cancelled, self.count - of_scopes)
+        return cancelled if of_scopes else None
 
 
 class HeldFuture(asyncio.Future[None]):
@@ -131,6 +150,16 @@ def current_hold() -> Hold | None:
     return holds.get(id(asyncio.current_task())) if holds else None
 
 
+def held_cancels(task: asyncio.Task[Any]) -> int:
+    """How many cancels of `task` are held back now: `Task.cancelling()` counts them already."""
+    count = 0
+    hold = _standing(holds.get(id(task))) if holds else None
+    while hold is not None:
+        count += hold.count
+        hold = _standing(hold._outer)
+    return min(count, task.cancelling())  # a limit within may have taken its own back
+
+
 def cancel(task: asyncio.Task[Any], message: str) -> None:
     """Cancel `task` for a scope of its own, also where it stands in a shield inside of that."""
     hold = holds.get(id(task)) if holds else None
@@ -138,6 +167,13 @@ def cancel(task: asyncio.Task[Any], message: str) -> None:
         hold.cut(task, message)
     else:
         task.cancel(message)
+
+
+def _standing(hold: Hold | None) -> Hold | None:
+    """`hold`, or the nearest one around it that has not ended."""
+    while hold is not None and not hold._key:
+        hold = hold._outer
+    return hold
 
 
 async def give_turn() -> None:

@@ -28,6 +28,7 @@ from netio._cancels import (
     is_about_to_be_cancelled,
     is_about_to_get_a_result,
     is_destroyed,
+    met_cancels,
     only_cancellation,
 )
 from netio._defaults import TIMER_STEP_SECONDS
@@ -284,7 +285,7 @@ class Scope:
                 with contextlib.suppress(Exception):  # a frozen dataclass takes no notes
                     exc.add_note(f"{self._title} had expired {self.overrun:.3f} s before")
             return None  # law 18
-        if task.cancelling() > self._entry_count:
+        if met_cancels(task) > self._entry_count:
             return None  # an outside cancel, or the expiry of an enclosing scope (laws 14-16)
         self.caught = True
         if self._quiet or self._by_hand:
@@ -349,7 +350,7 @@ class Scope:
             self._looked_again = True
             self._handle = loop.call_soon(self._fire, task)
         else:
-            if loop.get_debug() and task.cancelling() > self._entry_count:
+            if loop.get_debug() and met_cancels(task) > self._entry_count:
                 self._warn_of_count(task)
             self._state = _EXPIRING
             self._fired_at = now
@@ -376,10 +377,12 @@ class Scope:
         task = self._task
         if self._shields or task is None:
             return
+        loop = task.get_loop()
+        if loop.is_closed():
+            return  # a task that outlived its loop is being destroyed
         if isinstance(self._handle, Stubborn):
             self._handle.resume()
         elif self._handle is None and self._state is _ACTIVE:
-            loop = task.get_loop()
             self._arm(task, loop, loop.time())
 
     def _warn_of_count(self, task: asyncio.Task[object]) -> None:
@@ -394,7 +397,7 @@ class Scope:
             "does so before Python 3.13)",
             self._title,
             task.get_name(),
-            task.cancelling() - self._entry_count,
+            met_cancels(task) - self._entry_count,
         )
 
     @property
@@ -421,11 +424,15 @@ def timeout(
     number fires at the first suspension. A `Deadline` is taken as the point it is. `name` is what
     errors call the scope.
 
+    The block is cut once, so that its cleanup can await. `grace`: seconds after which a block that
+    is not over is cut again, and then after pauses that double; None or infinity: never again. A
+    block that still runs 5 seconds after the first cut is reported, by the logger `netio`.
+
     Returns: the `Scope`, to be used once with ``async with``.
 
     Raises:
-        TypeError: `delay` is not a number, None or a `Deadline`.
-        ValueError: `delay` is NaN.
+        TypeError: `delay` is not a number, None or a `Deadline`; `grace` is not a number or None.
+        ValueError: `delay` is NaN; `grace` is NaN or negative.
 
     Leaving the block raises `DeadlineExceeded` (a ``TimeoutError``) if this scope's own limit cut
     it. The expiry of an enclosing scope passes through as ``CancelledError``.
@@ -442,8 +449,8 @@ def timeout_at(
     """A scope that raises `DeadlineExceeded` when its block runs past the point `when`.
 
     `when` is a `loop.time()` in seconds or a `Deadline`; None or infinity mean no limit, a point
-    in the past fires at the first suspension. All else, errors and cancellation included, is as
-    in `timeout`.
+    in the past fires at the first suspension. All else, `grace`, errors and cancellation included,
+    is as in `timeout`.
     """
     return Scope(None, when, name, False, grace)
 

@@ -14,7 +14,7 @@ import math
 from asyncio import current_task
 from typing import TYPE_CHECKING, Any, Self
 
-from netio._cancels import only_cancellation
+from netio._cancels import met_cancels, only_cancellation
 from netio._holding import Hold
 from netio._limits import Deadline, check_seconds
 from netio._scopes import Scope, enclosing_scopes
@@ -62,24 +62,37 @@ class Shield(Scope):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        task = self._task
+        task, hold = self._task, self._hold_of_cancels
+        for scope in self._around:
+            scope._release()
+        self._around = []
+        hold.__exit__(exc_type, exc, traceback)
+        # Before the shield answers for its bound: what a shield around it has taken is not raised
+        # here, and stands in the way of nothing.
+        held = hold.pass_out()
         try:
             caught = await super().__aexit__(exc_type, exc, traceback)
-        finally:
-            for scope in self._around:
-                scope._release()
-            self._around = []
-            self._hold_of_cancels.__exit__(exc_type, exc, traceback)
-        if task is None or not _is_running(task):
-            return caught  # it is being destroyed; a mistake has raised by now
-        held = self._hold_of_cancels.pass_out()
-        # One that was taken back meanwhile, by the limit within the block that made it, is over.
-        if held is not None and task.cancelling() > self._entry_count:
-            if exc is None:
-                raise asyncio.CancelledError(*held)
-            if not only_cancellation(exc):
-                _leave_pending(task, held)
+        except BaseException as error:
+            self._let_out(task, held, error)
+            raise
+        self._let_out(task, held, exc)
         return caught
+
+    def _let_out(
+        self,
+        task: asyncio.Task[object] | None,
+        held: tuple[Any, ...] | None,
+        error: BaseException | None,
+    ) -> None:
+        """Raise what was `held` back, or leave it pending where the block ends with an `error`."""
+        if held is None or task is None or not _is_running(task):
+            return
+        if met_cancels(task) <= self._entry_count:
+            return  # the limit within the block that had asked for it has taken it back
+        if error is None:
+            raise asyncio.CancelledError(*held)
+        if not only_cancellation(error):
+            _leave_pending(task, held)
 
 
 def shield(limit: float | Deadline, *, name: str | None = None) -> Scope:
@@ -100,10 +113,11 @@ def shield(limit: float | Deadline, *, name: str | None = None) -> Scope:
     is no value for "none". Zero or less takes what needs no waiting. `name` is what errors call it.
 
     What is awaited beside netio's operations, `asyncio.sleep` or a task for instance, is cut by a
-    cancel from outside as ever; run it with `shielded`. The same goes for limits of other kinds
-    inside the block: an `asyncio.timeout` there can't cut netio's waits, so use `timeout`. Only an
-    anyio scope around the block is kept out altogether, since a cancelled one would keep the loop
-    busy for as long.
+    cancel from outside as ever; run it with `shielded`. An `asyncio.timeout` inside the block can't
+    cut netio's waits either, so use `timeout`; anyio's scopes inside can. Those of anyio that stand
+    around are kept out altogether: a cancelled one would keep the loop busy for as long.
+
+    A shield inside another one holds back the bound of that, too, for as long as its own allows.
 
     Returns: the `Scope`, to be used once with ``async with``. In its block `current_deadline` and
     `remaining` see the bound, and nothing of the scopes around.
