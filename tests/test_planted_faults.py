@@ -101,7 +101,7 @@ FAULTS = [
         "test_scope_races.py::test_of_scopes_that_are_due_at_one_moment_the_outermost_answers",
         (
             "_scopes.py",
-            "        if task.cancelling() > self._entry_count:\n            return None",
+            "        if met_cancels(task) > self._entry_count:\n            return None",
             "        if False:\n            return None",
         ),
     ),
@@ -112,6 +112,35 @@ FAULTS = [
             "_scopes.py",
             "        elif not self._looked_again and is_about_to_get_a_result(task):\n",
             "        elif False:\n",
+        ),
+    ),
+    fault(
+        "a shield lets a cancel into a wait",
+        "test_shield_waits.py::test_a_cancel_at_any_tick_is_held_back_and_raised_once_at_the_end",
+        ("_holding.py", "(hold is not None and hold.take(msg)) or ", ""),
+    ),
+    fault(
+        "a cancel that was held back is forgotten where the block fails",
+        "test_shield_waits.py::test_where_the_body_fails_its_error_goes_on_and_the_cancel_is_met_next",
+        ("_shields.py", "            _leave_pending(task, held)\n", "            pass\n"),
+    ),
+    fault(
+        "a shield does not hold back the scopes around it",
+        "test_shields.py::test_the_scopes_around_fire_when_it_is_over",
+        ("_shields.py", "            scope._hold()\n", "            scope._shields += 0\n"),
+    ),
+    fault(
+        "a body is cut again without a pause that grows",
+        "test_grace.py::test_the_least_grace_is_no_busy_loop",
+        ("_stubborn.py", "        self._pause *= 2\n", ""),
+    ),
+    fault(
+        "a second cut throws away a result that is there",
+        "test_grace.py::test_a_result_that_came_in_the_tick_of_the_second_cut_is_not_lost",
+        (
+            "_stubborn.py",
+            "        if not self._looked_again and is_about_to_get_a_result(task):\n",
+            "        if False:\n",
         ),
     ),
     fault(
