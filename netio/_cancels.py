@@ -24,7 +24,9 @@ def delivered_cancels(task: asyncio.Task[object]) -> int:
     wait: then none is sure to have been met. Where it can't be read, a pending cancel counts as
     met: the scope may then answer in place of it, as `asyncio.timeout` does.
     """
-    return 0 if getattr(task, "_must_cancel", False) else met_cancels(task)
+    # Read first: Ctrl-C may come between the two, and cancel.
+    count = met_cancels(task)
+    return 0 if getattr(task, "_must_cancel", False) else count
 
 
 def is_about_to_get_a_result(task: asyncio.Task[object]) -> bool:
