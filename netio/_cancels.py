@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from asyncio import current_task
 
-from netio._holding import held_cancels
+from netio._holding import held_cancels, innermost_hold
 
 
 def met_cancels(task: asyncio.Task[object]) -> int:
     """The cancels of `task`, without those that a shield around this code holds back."""
+    hold = innermost_hold(task)
+    if hold is not None:
+        hold.settle(task)
     return task.cancelling() - held_cancels(task)
 
 
@@ -26,7 +29,12 @@ def delivered_cancels(task: asyncio.Task[object]) -> int:
     """
     # Read first: Ctrl-C may come between the two, and cancel.
     count = met_cancels(task)
-    return 0 if getattr(task, "_must_cancel", False) else count
+    return 0 if has_pending_cancel(task) else count
+
+
+def has_pending_cancel(task: asyncio.Task[object]) -> bool:
+    """Whether a cancel of `task` waits for its next suspension; False where it can't be read."""
+    return getattr(task, "_must_cancel", False)
 
 
 def is_about_to_get_a_result(task: asyncio.Task[object]) -> bool:
@@ -38,7 +46,7 @@ def is_about_to_get_a_result(task: asyncio.Task[object]) -> bool:
 def is_about_to_be_cancelled(task: asyncio.Task[object]) -> bool:
     """Whether a cancel of `task` was asked for and is not delivered yet."""
     future = getattr(task, "_fut_waiter", None)
-    return getattr(task, "_must_cancel", False) or (future is not None and future.cancelled())
+    return has_pending_cancel(task) or (future is not None and future.cancelled())
 
 
 def is_destroyed(task: asyncio.Task[object]) -> bool:

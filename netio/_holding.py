@@ -32,7 +32,10 @@ class Hold:
     Attributes:
         cancelled: the message of the first cancel that was held back, in a tuple; None: there was
             none.
-        count: how many were held back.
+        count: how many are held back. A limit of another kind within may have taken some of its
+            own back by now; that shows in what is counted, and is looked at when it matters.
+        base: what `Task.cancelling()` counted at the beginning, and had been met.
+        cuts: cancels of the scopes inside, which they have not taken back yet.
         answers_scopes: whether the scopes that fire in this task stand inside, and may cut it.
     """
 
@@ -44,14 +47,16 @@ class Hold:
         "_opened",
         "_outer",
         "answers_scopes",
+        "base",
         "cancelled",
         "count",
+        "cuts",
     )
 
     def __init__(self, *, most: int | None = None, answers_scopes: bool = False) -> None:
         """`most`: so many cancels are held back, and the next one cuts; None: there is no end."""
         self.cancelled: tuple[Any, ...] | None = None
-        self.count = 0
+        self.count = self.base = self.cuts = 0
         self.answers_scopes = answers_scopes
         self._of_scopes = 0  # of those that are held back: asked for by scopes of this task
         self._left = most
@@ -86,8 +91,10 @@ class Hold:
         else:
             holds[key] = innermost
 
-    def take(self, message: Any) -> bool:
+    def take(self, message: Any, loop: asyncio.AbstractEventLoop) -> bool:
         """A wait of the task is cancelled: True if that is held back."""
+        if self.cuts and id(asyncio.current_task(loop)) == self._key:
+            return False  # one that was pending, and may be that of a scope inside
         if self._opened or self._left == 0 or not self._key:
             return False
         if self._anyio is not None and str(message).startswith(_ANYIO_CANCELS):
@@ -104,20 +111,31 @@ class Hold:
 
     def cut(self, task: asyncio.Task[Any], message: str) -> None:
         """Cancel `task` for a scope of its own: through the hold, if that stands inside of it."""
+        self.settle(task)
         before = self.count
         self._opened = self.answers_scopes
         try:
             task.cancel(message)
         finally:
+            self.cuts += self._opened
             self._opened = False
             self._of_scopes += self.count - before
+
+    def settle(self, task: asyncio.Task[Any], pending: int = 0) -> None:
+        """Forget what was taken back meanwhile, as far as the count of `task` tells.
+
+        `pending`: cancels that are counted, and wait for the next suspension.
+        """
+        if self.count:
+            elsewhere = self.base + self.cuts + pending + _held_by(self._outer)
+            self.count = max(0, min(self.count, task.cancelling() - elsewhere))
 
     def pass_out(self) -> tuple[Any, ...] | None:
         """What was held back, for the one who ends the hold to raise; an outer hold takes it.
 
         What a scope has asked for that stands inside of a shield is not for that shield to take.
         """
-        cancelled, outer = self.cancelled, _standing(self._outer)
+        cancelled, outer = self.cancelled if self.count else None, _standing(self._outer)
         if cancelled is None or outer is None or outer._left == 0:
             return cancelled
         of_scopes = self._of_scopes
@@ -142,7 +160,7 @@ class HeldFuture(asyncio.Future[None]):
     def cancel(self, msg: Any = None) -> bool:
         hold = self._hold
         # Also when it is done: the task would remember the cancel, and meet it as it is resumed.
-        return (hold is not None and hold.take(msg)) or super().cancel(msg)
+        return (hold is not None and hold.take(msg, self.get_loop())) or super().cancel(msg)
 
 
 def current_hold() -> Hold | None:
@@ -150,19 +168,29 @@ def current_hold() -> Hold | None:
     return holds.get(id(asyncio.current_task())) if holds else None
 
 
+def innermost_hold(task: asyncio.Task[Any]) -> Hold | None:
+    """The innermost hold that `task` stands in."""
+    return holds.get(id(task)) if holds else None
+
+
 def held_cancels(task: asyncio.Task[Any]) -> int:
     """How many cancels of `task` are held back now: `Task.cancelling()` counts them already."""
+    count = _held_by(innermost_hold(task))
+    return min(count, task.cancelling())
+
+
+def _held_by(hold: Hold | None) -> int:
+    """By `hold` and those around it."""
     count = 0
-    hold = _standing(holds.get(id(task))) if holds else None
-    while hold is not None:
+    while (hold := _standing(hold)) is not None:
         count += hold.count
-        hold = _standing(hold._outer)
-    return min(count, task.cancelling())  # a limit within may have taken its own back
+        hold = hold._outer
+    return count
 
 
 def cancel(task: asyncio.Task[Any], message: str) -> None:
     """Cancel `task` for a scope of its own, also where it stands in a shield inside of that."""
-    hold = holds.get(id(task)) if holds else None
+    hold = innermost_hold(task)
     if hold is not None:
         hold.cut(task, message)
     else:

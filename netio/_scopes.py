@@ -33,7 +33,7 @@ from netio._cancels import (
 )
 from netio._defaults import TIMER_STEP_SECONDS
 from netio._errors import DeadlineExceeded, format_address, format_seconds
-from netio._holding import cancel
+from netio._holding import cancel, innermost_hold
 from netio._limits import MARKS, Deadline, check_seconds
 from netio._observing import observed, tell
 from netio._stubborn import Stubborn
@@ -204,11 +204,11 @@ class Scope:
         self._entered_at = now = loop.time()
         if self._delay is not None:
             self._when = now + self._delay
-        if task.cancelling():
-            self._entry_count = delivered_cancels(task)
         outer = _latest.get()
         if outer is not None:
             self._parent = _nearest_live(outer)
+        if task.cancelling():
+            self._entry_count = delivered_cancels(task)
         _latest.set(self)
         self._state = _ACTIVE
         if now < self._when < math.inf and not self._by_hand:  # as `_arm` would
@@ -272,6 +272,9 @@ class Scope:
     def _take_back(self, task: asyncio.Task[object]) -> None:
         """Take back what this scope has cancelled, and nothing of what others have."""
         self.overrun = task.get_loop().time() - self._fired_at
+        hold = innermost_hold(task)
+        if hold is not None and not self._is_shield:  # of which the own hold has ended
+            hold.cuts = max(0, hold.cuts - self._own_cancels)
         while self._own_cancels:
             self._own_cancels -= 1
             task.uncancel()

@@ -14,7 +14,7 @@ import math
 from asyncio import current_task
 from typing import TYPE_CHECKING, Any, Self
 
-from netio._cancels import met_cancels, only_cancellation
+from netio._cancels import has_pending_cancel, met_cancels, only_cancellation
 from netio._holding import Hold
 from netio._limits import Deadline, check_seconds
 from netio._scopes import Scope, enclosing_scopes
@@ -54,6 +54,7 @@ class Shield(Scope):
         for scope in self._around:
             scope._hold()
         self._hold_of_cancels.__enter__()
+        self._hold_of_cancels.base = self._entry_count
         return self
 
     async def __aexit__(
@@ -67,6 +68,8 @@ class Shield(Scope):
             scope._release()
         self._around = []
         hold.__exit__(exc_type, exc, traceback)
+        if task is not None:
+            hold.settle(task, has_pending_cancel(task))
         # Before the shield answers for its bound: what a shield around it has taken is not raised
         # here, and stands in the way of nothing.
         held = hold.pass_out()
@@ -87,8 +90,10 @@ class Shield(Scope):
         """Raise what was `held` back, or leave it pending where the block ends with an `error`."""
         if held is None or task is None or not _is_running(task):
             return
-        if met_cancels(task) <= self._entry_count:
-            return  # the limit within the block that had asked for it has taken it back
+        # A limit within the block that had asked for it may have taken it back. What is counted for
+        # a cancel that waits for the next suspension is met there.
+        if met_cancels(task) - has_pending_cancel(task) <= self._entry_count:
+            return
         if error is None:
             raise asyncio.CancelledError(*held)
         if not only_cancellation(error):

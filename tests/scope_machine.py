@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import logging
 import random
 import sys
 import types
@@ -16,12 +17,16 @@ from scope_statements import BodyError, World, run_block
 from virtual import TASK_FACTORIES
 
 import netio
-from netio import _holding
+from netio import _holding, _shields
 from netio.testing import Deadlock, VirtualLoop
 
 # anyio's scopes keep the loop busy while a block that they have cut waits. Time passes anyway.
 BUSY_TICKS_MAX = 20
+BUSY_TIMES_MAX = 3  # of programs without anyio
 TICKS_MAX = 5000
+
+LEAVE_PENDING = _shields._leave_pending.__code__
+FOR_A_SCOPE = (_holding.cancel.__code__, _holding.Hold.cut.__code__)
 
 
 class Violation(AssertionError):
@@ -44,7 +49,7 @@ class ProgramLoop(VirtualLoop):
         self._set_time(0.0)
         self._draw = random.Random(order) if order else None
         self._busy = self.ticks = 0
-        self.was_busy = False  # time has passed though something was ready to run
+        self.busy_times = 0  # so often time has passed though something was ready to run
         self.complaints: list[str] = []
 
     def call_at(self, when: float, *args: Any, **options: Any) -> asyncio.TimerHandle:
@@ -60,7 +65,7 @@ class ProgramLoop(VirtualLoop):
             raise Deadlock("the program runs in circles")
         self._busy = self._busy + 1 if timeout == 0 else 0
         if timeout != 0 or self._busy > BUSY_TICKS_MAX:
-            self.was_busy = self.was_busy or timeout == 0
+            self.busy_times += timeout == 0
             self._busy = 0
             if not self.jump() and timeout != 0:
                 raise Deadlock("no timer is set")
@@ -76,13 +81,16 @@ class Watched:
 
     def cancel(self, msg: Any | None = None) -> bool:
         accepted: bool = super().cancel(msg)  # type: ignore[misc]
-        if accepted:
+        if sys._getframe(1).f_code is LEAVE_PENDING:
+            self.world.ledger.pending = True  # what was let out: no other cancel
+        elif accepted:
             by, running = caller(sys._getframe(1)), asyncio.current_task() is self
             self.world.ledger.cancelled(by, self.world.loop.time(), running)
         return accepted
 
     def uncancel(self) -> int:
-        self.world.ledger.taken_back(caller(sys._getframe(1)))
+        if sys._getframe(1).f_code is not LEAVE_PENDING:
+            self.world.ledger.taken_back(caller(sys._getframe(1)))
         return int(super().uncancel())  # type: ignore[misc]
 
 
@@ -96,7 +104,7 @@ class PythonTask(Watched, asyncio.tasks._PyTask):  # type: ignore[misc,name-defi
 
 def caller(frame: types.FrameType) -> Any:
     """Known by its frame: the timeouts and groups of asyncio cancel without a message."""
-    if frame.f_code is _holding.cancel.__code__:  # for a scope
+    while frame.f_code in FOR_A_SCOPE:
         assert frame.f_back is not None
         frame = frame.f_back
     by = frame.f_locals.get("self")
@@ -125,17 +133,34 @@ def watch(ledger: Ledger, program: Coroutine[Any, Any, None]) -> Generator[Any, 
 # Running one. -------------------------------------------------------------------------------------
 
 
+class Reports(logging.Handler):
+    """Of which scopes it was said that their block goes on (law 21)."""
+
+    told: list[str]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert isinstance(record.args, tuple)
+        self.told.append(str(record.args[0]))
+
+
 class Machine:
     """Runs one program after the other on one loop, and a new one after a fault."""
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
         self.loop = ProgramLoop()
+        self._reports = Reports()
 
     def __enter__(self) -> Self:
+        logger = logging.getLogger("netio")
+        logger.addHandler(self._reports)
+        logger.propagate = False
         return self
 
     def __exit__(self, *_: object) -> None:
+        logger = logging.getLogger("netio")
+        logger.removeHandler(self._reports)
+        logger.propagate = True
         self.loop.close()
 
     def run(self, program: Program) -> list[str]:
@@ -143,7 +168,8 @@ class Machine:
         loop = self.loop
         loop.restart(program.order)
         loop.set_task_factory(TASK_FACTORIES.get(program.tasks))
-        world = World(loop, self.seen)
+        self._reports.told = world_reports = []
+        world = World(loop, self.seen, world_reports)
         try:
             loop.run_until_complete(run_in_task(world, program))
         except (Exception, asyncio.CancelledError) as error:
@@ -161,6 +187,9 @@ async def run_in_task(world: World, program: Program) -> None:
     await asyncio.wait([task])
     for timer in world.timers:
         timer.cancel()
+    await world.end_children()
+    if world.loop.busy_times > BUSY_TIMES_MAX and not world.ledger.of(ANYIO):
+        world.broken.append("law 20: the loop was kept busy, and not by anyio")
     if world.loop.timers():
         world.broken.append(f"timers are left: {world.loop.timers()}")
     if task.cancelled():
@@ -168,6 +197,9 @@ async def run_in_task(world: World, program: Program) -> None:
             world.broken.append("the task was cancelled though nobody asked for it")
     elif (error := task.exception()) is not None and not expected_error(error):
         raise error
+    if _holding.holds:
+        world.broken.append("law 22: something is held back after the end")
+        _holding.holds.clear()
     await asyncio.sleep(0)
 
 

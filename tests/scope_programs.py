@@ -4,7 +4,10 @@ A statement is a word and what it needs; a block is a tuple of statements. Numbe
 seconds, few of them, so that most of what happens in a program happens at the same moments.
 
     sleep s; cancel myself; raise
-    scope kind s block; asyncio kind s block; anyio kind s block    s may be None, or negative
+    read s limit; write s limit     waits of netio, for what its peer does in s seconds
+    wait for s limit; join s; await child s     of asyncio; for a task that sleeps
+    scope kind s grace block; asyncio kind s block; anyio kind s block    s may be None, or negative
+    shield s block
     group block; child kind s       the child belongs to the nearest group, if there is one
     clean up block block            try, finally
     swallow block; take back block; replace how block    what to do with a CancelledError
@@ -28,10 +31,18 @@ ASYNCIO = ("timeout", "timeout_at")
 ANYIO = ("move_on_after", "fail_after")
 CHILDREN = ("ends", "ends", "fails", "fails", "is cancelled", "fails when cut", "cleans up")
 SECONDS = (-1, 0, 1, 1, 1, 2, 2, 3, 4, None)
+BOUNDS = (-1, 0, 1, 2, 3, 4, 4, 6)  # of shields
+GRACES = (None, None, None, 0, 1, 1, 2)
 REPLACEMENTS = ("subclass", "group", "mixed group", "error")
 # What a statement may be, as often as it is wanted.
-LEAVES = ["sleep"] * 8 + ["cancel myself", "raise", "stubborn", "cancel scope", "reschedule"]
-BRANCHES = ["scope"] * 10 + ["clean up"] * 3 + ["asyncio", "anyio", "group", "take back"] * 2
+LEAVES = ["sleep"] * 6 + ["cancel myself", "raise", "stubborn", "cancel scope", "reschedule"]
+LEAVES += ["read"] * 4 + ["write", "wait for", "join", "await child"]
+BRANCHES = (
+    ["scope"] * 10
+    + ["shield"] * 4
+    + ["clean up"] * 3
+    + ["asyncio", "anyio", "group", "take back"] * 2
+)
 BRANCHES += ["swallow", "replace", "handle"]
 CHILD_TOO = ["child"] * 3
 # Where an outside cancel stands among all else that is due at its moment.
@@ -70,7 +81,7 @@ def random_block(rng: random.Random, depth: int, in_group: bool) -> Block:
 
 def random_scope(rng: random.Random, depth: int, in_group: bool) -> Statement:
     block = random_block(rng, depth + 1, in_group)
-    return "scope", rng.choice(SCOPES), rng.choice(SECONDS), block
+    return "scope", rng.choice(SCOPES), rng.choice(SECONDS), rng.choice(GRACES), block
 
 
 def random_statement(rng: random.Random, depth: int, in_group: bool) -> Statement:
@@ -78,6 +89,8 @@ def random_statement(rng: random.Random, depth: int, in_group: bool) -> Statemen
     word = rng.choice(words + CHILD_TOO if in_group else words)
     if word == "scope":
         return random_scope(rng, depth, in_group)
+    if word == "shield":
+        return word, rng.choice(BOUNDS), random_block(rng, depth + 1, in_group)
     if word in ("asyncio", "anyio"):
         kind = rng.choice(ASYNCIO if word == "asyncio" else ANYIO)
         return word, kind, rng.choice(SECONDS), random_block(rng, depth + 1, in_group)
@@ -98,8 +111,10 @@ def random_child(rng: random.Random) -> Statement:
 
 
 def random_arguments(rng: random.Random, word: str) -> Statement:
-    if word == "sleep":
+    if word in ("sleep", "join", "await child"):
         return (rng.randint(0, 4),)
+    if word in ("read", "write", "wait for"):
+        return rng.choice((0, 1, 2, 2, 3, 4, 9)), rng.choice((None, None, 1, 2, 3))
     if word == "stubborn":
         return rng.randint(1, 4), rng.randint(0, 2)
     if word == "reschedule":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from scope_model import ANYIO, GROUPS_LEAVE_CANCELS, OUTSIDE, Block, only_cancellation
 
 import netio
+from netio._shields import Shield
 
 
 class Facts:
@@ -17,6 +18,8 @@ class Facts:
         asked, left = block.ledger.asked, block.ledger.left_groups
         others = block.others()
         self.block = block
+        self.cuts = len(block.ledger.of(block.scope))
+        self.held = [cancel for cancel in block.ledger.standing if cancel.held]
         self.answers = block.answers()
         self.error = block.raised is not None and not only_cancellation(block.raised)
         self.left_by_groups = [cancel for cancel in others if cancel.by in left]
@@ -37,6 +40,10 @@ class Facts:
 
 def before(items: list[object], one: object, other: object) -> bool:
     return items.index(one) < items.index(other)
+
+
+def told(block: Block) -> bool:
+    return block.reports > 0 and block.exact
 
 
 SITUATIONS: dict[str, Callable[[Facts], object]] = {
@@ -69,11 +76,41 @@ SITUATIONS: dict[str, Callable[[Facts], object]] = {
         lambda f: any(isinstance(by, asyncio.Timeout) for by in f.taken_back)
     ),
 }
+# Of shields, and of what stands in them and around them.
+SITUATIONS |= {
+    "a shield answered at its bound": lambda f: f.answers and f.block.shield,
+    "a scope was cut again after its grace": lambda f: f.cuts > 1,
+    "a scope was cut three times and more": lambda f: f.cuts > 2,
+    "a block that went on was reported": lambda f: told(f.block),
+    "it answered while a cancel was held back": lambda f: f.answers and f.held,
+    "a shield around it has cut it, too": lambda f: f.cut_around(Shield),
+    "it was held back by a shield": lambda f: f.block.held_by_shield,
+    "it was to be cut again, and a shield held that back": lambda f: f.block.recut_held,
+}
+
+# Also of a shield that has not fired.
+LET_OUT: dict[str, Callable[[Block], object]] = {
+    "a shield raised what it had held back": lambda b: b.let_out and b.raised is None,
+    "a shield left what it had held back to be met later": (
+        lambda b: b.let_out and b.raised is not None and not only_cancellation(b.raised)
+    ),
+    "a shield ended by a cancellation, and had held one back": (
+        lambda b: b.let_out and only_cancellation(b.raised) and b.raised is not None
+    ),
+    "a shield gave what it had held back to one around it": lambda b: b.passed_out,
+    "a limit of asyncio in a shield took its cancel back": lambda b: b.unsure,
+}
+
 if GROUPS_LEAVE_CANCELS:
     SITUATIONS["a task group left its cancel behind"] = lambda f: f.left_by_groups
 
 
+ALL_SITUATIONS = (*SITUATIONS, *LET_OUT)
+
+
 def note_situations(block: Block, seen: Counter[str]) -> None:
+    if block.shield:
+        seen.update(name for name, is_so in LET_OUT.items() if is_so(block))
     if block.fired():
         facts = Facts(block)
         seen.update(name for name, is_so in SITUATIONS.items() if is_so(facts))

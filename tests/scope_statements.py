@@ -7,14 +7,19 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from scope_model import ANYIO, OUTSIDE, Block, Ledger, judge, only_cancellation
+from scope_model import ANYIO, OUTSIDE, Block, Ledger, judge, leave_shield, only_cancellation
 from scope_programs import Statement
 from scope_situations import note_situations
 
 import netio
+from netio._memory import memory_pair
+from netio._stream import Stream
 
 if TYPE_CHECKING:
     from scope_machine import ProgramLoop
+
+
+NO_LIMITS = netio.Timeouts(read=None, write=None)
 
 
 class BodyError(Exception):
@@ -30,14 +35,16 @@ class World:
 
     task: "asyncio.Task[None]"
 
-    def __init__(self, loop: "ProgramLoop", seen: Counter[str]) -> None:
+    def __init__(self, loop: "ProgramLoop", seen: Counter[str], reported: list[str]) -> None:
         self.loop = loop
         self.seen = seen
-        self.ledger = Ledger()
+        self.reported = reported  # of which scopes it was said that their block goes on
         self.blocks: list[Block] = []  # around the running statement, the outermost first
+        self.ledger = Ledger(self.blocks)
         self.around: list[str] = []  # the same, and what else is entered: "scope", ANYIO, ...
         self.groups: list[asyncio.TaskGroup] = []
         self.timers: list[asyncio.Handle] = []
+        self.children: list[asyncio.Task[None]] = []
         self.made = 0
         self.broken: list[str] = []
 
@@ -50,6 +57,16 @@ class World:
     def cancel_a_tick_later(self) -> None:
         self.loop.call_soon(self.cancel_from_outside)
 
+    def child(self, seconds: float) -> "asyncio.Task[None]":
+        self.children.append(asyncio.create_task(asyncio.sleep(seconds)))
+        return self.children[-1]
+
+    async def end_children(self) -> None:
+        for child in self.children:
+            child.cancel()
+        if self.children:
+            await asyncio.wait(self.children)
+
     def block(self, which: int) -> Block | None:
         return self.blocks[-1 - which] if which < len(self.blocks) else None
 
@@ -61,6 +78,53 @@ async def run_block(world: World, block: tuple[Statement, ...]) -> None:
 
 async def sleep(world: World, seconds: float) -> None:
     await asyncio.sleep(seconds)
+
+
+async def read(world: World, seconds: int, limit: float | None) -> None:
+    near, far = small_pair(world.loop)
+    timer = world.loop.call_later(seconds, far._channel.send, b"x")
+    try:
+        with world.ledger.netio_waits():
+            await near.read_exactly(1, timeout=limit)
+    finally:
+        end(timer, near, far)
+
+
+async def write(world: World, seconds: int, limit: float | None) -> None:
+    near, far = small_pair(world.loop)
+    timer = world.loop.call_later(seconds, far._channel.receive, 9)
+    try:
+        with world.ledger.netio_waits():
+            await near.write(b"more than", timeout=limit)
+    finally:
+        end(timer, near, far)
+
+
+def small_pair(loop: "ProgramLoop") -> tuple[netio.Stream, netio.Stream]:
+    channels = memory_pair(loop, capacity=5)
+    one, other = (Stream(channel, timeouts=NO_LIMITS, limit=99) for channel in channels)
+    return one, other
+
+
+def end(timer: asyncio.TimerHandle, *streams: netio.Stream) -> None:
+    timer.cancel()
+    for stream in streams:
+        stream.abort()
+
+
+async def wait_for(world: World, seconds: float, limit: float | None) -> None:
+    await asyncio.wait_for(asyncio.sleep(seconds), limit)
+
+
+async def join(world: World, seconds: float) -> None:
+    await asyncio.wait([world.child(seconds)])
+
+
+async def await_child(world: World, seconds: float) -> None:
+    await world.child(seconds)
+
+
+# Budgets, and netio's own `join`, `wait_for` and `cancel_and_wait`, find their place here.
 
 
 async def cancel_myself(world: World) -> None:
@@ -129,7 +193,7 @@ async def handle(world: World, block: Any) -> None:
 
 async def reschedule(world: World, which: int, seconds: float | None) -> None:
     block = world.block(which)
-    if block is not None:
+    if block is not None and (seconds is not None or not block.shield):
         now = world.loop.time()
         to = None if seconds is None else now + seconds
         refused = bool(block.fired() or block.by_hand)
@@ -158,19 +222,34 @@ def cancel_by_hand(world: World, block: Block) -> None:
     block.scope.cancel()
 
 
-async def run_scope(world: World, kind: str, seconds: float | None, block: Any) -> None:
+async def run_scope(
+    world: World, kind: str, seconds: float | None, grace: float | None, block: Any
+) -> None:
     now, world.made = world.loop.time(), world.made + 1
     to = None if seconds is None else now + seconds
     given = to if kind.endswith("_at") else seconds
-    scope = getattr(netio, kind)(given, name=str(world.made))
-    count = world.task.cancelling()
-    due = math.inf if to is None else to
-    here = Block(scope, kind.startswith("move_on"), world.ledger, now, due, count)
+    scope = getattr(netio, kind)(given, name=str(world.made), grace=grace)
+    here = Block(scope, world.ledger, now, math.inf if to is None else to)
+    here.quiet, here.grace = kind.startswith("move_on"), grace
+    await run_in(world, here, block)
+
+
+async def run_shield(world: World, seconds: float, block: Any) -> None:
+    now, world.made = world.loop.time(), world.made + 1
+    scope = netio.shield(seconds, name=str(world.made))
+    here = Block(scope, world.ledger, now, now + seconds)
+    here.shield = True
+    for around in world.ledger.not_held_back():
+        around.hold_cuts(now)
+    await run_in(world, here, block)
+
+
+async def run_in(world: World, here: Block, block: Any) -> None:
     here.anyio_between = bool(world.blocks) and world.around[-1] == ANYIO
     world.blocks.append(here)
     world.around.append("scope")
     try:
-        async with scope:
+        async with here.scope:
             try:
                 await run_block(world, block)
             except BaseException as error:
@@ -184,7 +263,10 @@ async def run_scope(world: World, kind: str, seconds: float | None, block: Any) 
     finally:
         world.blocks.pop()
         world.around.pop()
-        here.exact = not world.loop.was_busy
+        here.exact = not world.loop.busy_times
+        if here.shield:
+            leave_shield(here, world.blocks)
+        here.reports = world.reported.count(f"{here.scope._limit} {here.scope.name!r}")
         world.broken += judge(here, world.task.cancelling())
         note_situations(here, world.seen)
 
@@ -273,6 +355,11 @@ CHILD_KINDS: dict[str, Callable[[float], Coroutine[Any, Any, None]]] = {
 
 STATEMENTS: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
     "sleep": sleep,
+    "read": read,
+    "write": write,
+    "wait for": wait_for,
+    "join": join,
+    "await child": await_child,
     "cancel myself": cancel_myself,
     "raise": raise_error,
     "stubborn": stubborn,
@@ -284,6 +371,7 @@ STATEMENTS: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
     "reschedule": reschedule,
     "cancel scope": cancel_scope,
     "scope": run_scope,
+    "shield": run_shield,
     "asyncio": run_asyncio,
     "anyio": run_anyio,
     "group": run_group,

@@ -291,3 +291,51 @@ async def test_a_task_group_that_is_ended_from_within_waits_for_the_shield() -> 
                 raise AssertionError("the cancel is raised as the shield ends")
     assert now() == 3.0
     assert this_task().cancelling() == 0
+
+
+@pytest.mark.virtual_clock
+async def test_a_limit_of_asyncio_that_took_its_cancel_back_is_no_longer_held_back() -> None:
+    """Of a shield and a scope inside it that fire together the shield answers, as ever (law 15)."""
+    async with silence() as silent:
+        with pytest.raises(netio.DeadlineExceeded) as caught:
+            async with netio.shield(4):
+                async with netio.timeout(4):
+                    async with asyncio.timeout(0):
+                        async with netio.shield(9):
+                            await silent.wait(3)
+                    await forever()
+    assert (caught.value.limit, now()) == ("shield", 4.0)
+    assert this_task().cancelling() == 0
+
+
+@pytest.mark.virtual_clock
+async def test_a_task_that_cancels_itself_after_such_a_limit_meets_that_once() -> None:
+    async with silence() as silent:
+        async with netio.shield(9):
+            async with asyncio.timeout(1):
+                await silent.wait(2)
+            this_task().cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(1)
+        await asyncio.sleep(1)
+    assert this_task().uncancel() == 0
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="groups do not post a cancel again")
+@pytest.mark.virtual_clock
+async def test_the_bound_still_cuts_after_a_task_group_inside_has_posted_its_cancel_again() -> None:
+    async def fail_when_cut() -> None:
+        try:
+            await forever()
+        finally:
+            raise ZeroDivisionError
+
+    async with silence() as silent:
+        with pytest.raises(netio.DeadlineExceeded) as caught:
+            async with netio.shield(1):
+                with contextlib.suppress(ExceptionGroup):
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(fail_when_cut())
+                await silent.wait()
+    assert (caught.value.limit, now()) == ("shield", 1.0)
+    assert this_task().cancelling() == 0
