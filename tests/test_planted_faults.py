@@ -117,7 +117,7 @@ FAULTS = [
     fault(
         "a shield lets a cancel into a wait",
         "test_shield_waits.py::test_a_cancel_at_any_tick_is_held_back_and_raised_once_at_the_end",
-        ("_holding.py", "(hold is not None and hold.take(msg)) or ", ""),
+        ("_holding.py", "(hold is not None and hold.take(msg, self.get_loop())) or ", ""),
     ),
     fault(
         "a cancel that was held back is forgotten where the block fails",
