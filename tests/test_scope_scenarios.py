@@ -13,6 +13,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from silence import silence
 from virtual import TASK_FACTORIES, run_with, virtual_loop
 
 import netio
@@ -410,6 +411,18 @@ async def test_b22_a_body_that_goes_on_waiting_is_cut_once_and_not_over_and_over
 
 
 @pytest.mark.virtual_clock
+async def test_b22_with_a_grace_it_is_cut_again_after_pauses_that_double() -> None:
+    cuts = []
+    async with netio.move_on_after(1, grace=2):
+        while virtual_loop().time() < 20:
+            try:
+                await asyncio.sleep(50)
+            except asyncio.CancelledError:
+                cuts.append(virtual_loop().time())
+    assert cuts == [1.0, 3.0, 7.0, 15.0, 31.0]
+
+
+@pytest.mark.virtual_clock
 async def test_b23_overrun_tells_how_long_a_condition_held_the_block_past_its_limit() -> None:
     condition = asyncio.Condition()
 
@@ -435,6 +448,37 @@ async def test_b24_a_body_that_swallows_its_expiry_can_be_told() -> None:
         except asyncio.CancelledError:
             await asyncio.sleep(20)
     assert (scope.expired(), scope.caught, scope.overrun) == (True, False, 20.0)
+
+
+@pytest.mark.virtual_clock
+async def test_b24_a_body_that_swallows_its_expiry_is_reported_after_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with netio.timeout(1, name="swallowed"):
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            await asyncio.sleep(20)
+    [message] = [record.getMessage() for record in caplog.records if record.name == "netio"]
+    assert message.startswith("scope 'swallowed' has fired 5.0 s ago, and its block still runs")
+
+
+@pytest.mark.parametrize("by", ["a native cancel", "a limit of asyncio"])
+@pytest.mark.virtual_clock
+async def test_b25_nothing_from_outside_pierces_a_shield(by: str) -> None:
+    said = []
+    async with silence() as silent:
+        outcome = asyncio.CancelledError if by == "a native cancel" else TimeoutError
+        with pytest.raises(outcome):
+            async with asyncio.timeout(1 if by == "a limit of asyncio" else None):
+                if by == "a native cancel":
+                    virtual_loop().call_at(1, this_task().cancel)
+                async with netio.shield(10):
+                    await silent.wait(3)
+                    said.append("goodbye")
+    assert (said, virtual_loop().time()) == (["goodbye"], 3.0)
+    while this_task().cancelling():
+        this_task().uncancel()
 
 
 @pytest.mark.virtual_clock
