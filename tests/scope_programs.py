@@ -5,7 +5,8 @@ seconds, few of them, so that most of what happens in a program happens at the s
 
     sleep s; cancel myself; raise
     read s limit; write s limit     waits of netio, for what its peer does in s seconds
-    wait for s limit; join s; await child s     of asyncio; for a task that sleeps
+    netio join s                    likewise, for a task that sleeps
+    wait for s limit; join s; await child s     of asyncio
     scope kind s grace block; asyncio kind s block; anyio kind s block    s may be None, or negative
     shield s block
     group block; child kind s       the child belongs to the nearest group, if there is one
@@ -36,7 +37,7 @@ GRACES = (None, None, None, 0, 1, 1, 2)
 REPLACEMENTS = ("subclass", "group", "mixed group", "error")
 # What a statement may be, as often as it is wanted.
 LEAVES = ["sleep"] * 6 + ["cancel myself", "raise", "stubborn", "cancel scope", "reschedule"]
-LEAVES += ["read"] * 4 + ["write", "wait for", "join", "await child"]
+LEAVES += ["read"] * 4 + ["write", "wait for", "join", "netio join", "await child"]
 BRANCHES = (
     ["scope"] * 10
     + ["shield"] * 4
@@ -111,7 +112,7 @@ def random_child(rng: random.Random) -> Statement:
 
 
 def random_arguments(rng: random.Random, word: str) -> Statement:
-    if word in ("sleep", "join", "await child"):
+    if word in ("sleep", "join", "netio join", "await child"):
         return (rng.randint(0, 4),)
     if word in ("read", "write", "wait for"):
         return rng.choice((0, 1, 2, 2, 3, 4, 9)), rng.choice((None, None, 1, 2, 3))

@@ -124,7 +124,13 @@ async def await_child(world: World, seconds: float) -> None:
     await world.child(seconds)
 
 
-# Budgets, and netio's own `join`, `wait_for` and `cancel_and_wait`, find their place here.
+async def netio_join(world: World, seconds: float) -> None:
+    child = world.child(seconds)
+    with world.ledger.netio_waits():
+        await netio.join(child, timeout=None)
+
+
+# Budgets, and netio's own `wait_for` and `cancel_and_wait`, find their place here.
 
 
 async def cancel_myself(world: World) -> None:
@@ -359,6 +365,7 @@ STATEMENTS: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
     "write": write,
     "wait for": wait_for,
     "join": join,
+    "netio join": netio_join,
     "await child": await_child,
     "cancel myself": cancel_myself,
     "raise": raise_error,

@@ -179,6 +179,7 @@ async def test_no_body_hides_from_the_second_cut_behind_a_run_of_results() -> No
         async with netio.timeout(1, grace=1):
             with contextlib.suppress(asyncio.CancelledError):
                 await forever()
+            await asyncio.sleep(0.5)  # the timer of the second cut is set
             loop._set_time(2.0)
             futures = [loop.create_future() for _ in range(20)]
             feed = iter(futures)
