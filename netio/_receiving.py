@@ -352,17 +352,16 @@ class Receiver(Operation):
     def _begun(self) -> bool:
         """Whether a part of what the read wants is here, or of what flows anyway."""
         if self.name == "read_some":
-            return any(limit.flows for limit in self.moving)
+            return bool(self.moving) and self.moving[-1].flows  # as a floor is the last one
         return self.have() > 0
 
     def _came(self, size: int) -> bool:
         """The end of an `attempt` under `moving` limits, of which the first byte begins some."""
         now = self.channel.loop.time()
-        flows = self.name == "read_some"
         for limit in self.moving:
             limit.moved(size, now)
-            if flows:
-                limit.flows = True
+        if self.name == "read_some":
+            self.moving[-1].flows = True
         if self._satisfied():
             return True
         if self.moving[-1] not in self.running:  # a floor: so a deadline comes nearer, for once

@@ -53,6 +53,7 @@ READS: dict[str, Callable[..., Awaitable[Any]]] = {
     "chunks": all_chunks,
 }
 ANY_READ = pytest.mark.parametrize("call", READS.values(), ids=READS)
+ALSO_WITH_A_SILENCE = pytest.mark.parametrize("idle", [None, 1000])
 
 
 # Reads. ---------------------------------------------------------------------------------------
@@ -198,8 +199,9 @@ async def slow_messages(far: netio.Stream) -> None:
             await asyncio.sleep(0.9)
 
 
-async def test_chunks_are_one_transfer_until_this_side_answers() -> None:
-    async with stuck_pair(**FLOOR) as (near, far):
+@ALSO_WITH_A_SILENCE
+async def test_chunks_are_one_transfer_until_this_side_answers(idle: float | None) -> None:
+    async with stuck_pair(**FLOOR, idle=idle) as (near, far):
         for _ in range(3):
             await far.write(b"request")
             assert await near.read_some() == b"request"
@@ -217,8 +219,9 @@ async def test_chunks_are_one_transfer_until_this_side_answers() -> None:
         await expect_limit(near.read_some(), "min_rate", now + 4)
 
 
-async def test_a_write_while_a_chunk_is_waited_for_ends_no_transfer() -> None:
-    async with stuck_pair(**FLOOR) as (near, far):
+@ALSO_WITH_A_SILENCE
+async def test_a_write_while_a_chunk_is_waited_for_ends_no_transfer(idle: float | None) -> None:
+    async with stuck_pair(**FLOOR, idle=idle) as (near, far):
         await far.write(b"body")
         assert await near.read_some() == b"body"
         reading = asyncio.create_task(outcome_of(near.read_some(timeout=3.5)))
@@ -229,8 +232,9 @@ async def test_a_write_while_a_chunk_is_waited_for_ends_no_transfer() -> None:
         await expect_limit(near.read_some(), "min_rate", 4)
 
 
-async def test_a_message_after_chunks_may_be_waited_for() -> None:
-    async with stuck_pair(**FLOOR) as (near, far):
+@ALSO_WITH_A_SILENCE
+async def test_a_message_after_chunks_may_be_waited_for(idle: float | None) -> None:
+    async with stuck_pair(**FLOOR, idle=idle) as (near, far):
         await far.write(b"body")
         assert await near.read_some() == b"body"
         reading = asyncio.create_task(near.read_line())
