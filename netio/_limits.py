@@ -165,9 +165,6 @@ MARKS: Final = ("operation", "peer", "done", "expected", "partial", "attempts")
 #: What ``timeout=`` takes: left out, None, seconds, a `Deadline` or a `Budget`.
 Timeout = float | Deadline | Budget | None | DefaultType
 
-#: Numbers below this can be added to a time without a check for overflow.
-HUGE_SECONDS: Final = 10**15
-
 _TIMEOUT_CLASSES: Final = frozenset({int, float, NoneType, Deadline, Default})
 
 

@@ -30,7 +30,7 @@ from netio._errors import (
     connection_lost,
 )
 from netio._holding import give_turn
-from netio._limits import HUGE_SECONDS, Timeouts
+from netio._limits import Timeouts, as_float
 from netio._operation import Operation, Standing
 from netio._turns import turns_of
 
@@ -182,14 +182,16 @@ class Receiver(Operation):
             raise self.closed()
         self._wanted = wanted
         now = channel.loop.time()
-        if timeout.__class__ is float or (
-            timeout.__class__ is int  # which for mypy is a float
-            and timeout < HUGE_SECONDS  # type: ignore[unreachable]
-        ):  # as `start` would; that call costs as much as all the rest of this
+        if timeout.__class__ is float or timeout.__class__ is int:  # which for mypy is a float
+            # As `start` would; that call costs as much as all the rest of this.
             self._kind = "call"
             self._given = timeout
             self.started = now
-            self._own = own = now + timeout
+            try:
+                own = now + timeout
+            except OverflowError:  # for an int beyond floats
+                own = as_float(timeout)
+            self._own = own
             self.deadline = own if own <= self.standing else self.standing
         else:
             self.start(now, timeout, self.timeouts.read, "read")

@@ -105,6 +105,20 @@ async def test_none_and_infinity_mean_no_limit(call: Call, none: Any) -> None:
 
 
 @pytest.mark.parametrize("call", WAITS.values(), ids=WAITS)
+@pytest.mark.parametrize(
+    "before",
+    [-(10**400), -(10**15), -1, -math.inf, -0.0],
+    ids=["beyond floats", "huge", "int", "inf", "zero"],
+)
+@pytest.mark.virtual_clock
+async def test_a_limit_below_zero_is_over_however_large(call: Call, before: float) -> None:
+    async with stuck_pair() as (near, _):
+        await asyncio.sleep(1)
+        error = await expect_limit(call(near, timeout=before), "call", 1)
+        assert (error.seconds, error.elapsed) == (0, 0)
+
+
+@pytest.mark.parametrize("call", WAITS.values(), ids=WAITS)
 @pytest.mark.virtual_clock
 async def test_a_deadline_is_shared_by_calls_and_may_lie_in_the_past(call: Call) -> None:
     async with stuck_pair() as (near, _):
