@@ -111,26 +111,36 @@ class Floor(MovingLimit):
             self._size += size
         else:
             if self._size:
-                self._parts.append((self._last, self._size))
-                if len(self._parts) > RATE_WINDOW_PARTS + 1:  # long out of the window
-                    self._sum -= self._parts.pop(0)[1]
+                self._begin_part()
             self._first = self._last = reading
             self._size = size
         if self.answered is not None and not self.answered.waiting:
             self.answered.flows = False
 
+    def _begin_part(self) -> None:
+        """Put the present part to those before it, and drop what nobody asks for any more."""
+        parts, enough = self._parts, self.rate.bytes
+        parts.append((self._last, self._size))
+        while parts and self._sum - parts[0][1] >= enough:
+            self._sum -= parts.pop(0)[1]
+        if len(parts) > RATE_WINDOW_PARTS + 1:  # long out of the window
+            self._sum -= parts.pop(0)[1]
+
     def point(self) -> float:
         """Where the oldest part leaves the window without which too little is in it.
 
-        Parts before that one are dropped, and hardly any for its age: while too little is in the
-        window, the point is in the past, and stays there until enough has moved since.
+        While too little is in the window, the point is in the past, and stays there until enough
+        has moved since. Changes nothing: `snapshot` asks in the midst of all, from a signal handler
+        or another thread.
         """
-        parts, enough = self._parts, self.rate.bytes
-        while parts and self._sum - parts[0][1] >= enough:
-            self._sum -= parts.pop(0)[1]
-        if self._sum < enough:  # in the beginning: a first window is granted in full
+        left, enough = self._sum, self.rate.bytes
+        if left < enough:  # in the beginning: a first window is granted in full
             return self.when(self.seconds)
-        return self.when((parts[0][0] if parts else self._last) + self.seconds)
+        for last, size in self._parts:
+            left -= size
+            if left < enough:
+                return self.when(last + self.seconds)
+        return self.when(self._last + self.seconds)
 
     def reached(self, elapsed: float, now: float) -> str:
         left = self._window(now)

@@ -421,3 +421,15 @@ def test_the_field_is_a_rate_or_none() -> None:
     for wrong in (5, (1000, 10), netio.Budget(5)):
         with pytest.raises(TypeError, match=r"Timeouts\.min_rate must be a netio\.Rate or None"):
             netio.Timeouts(min_rate=wrong)  # type: ignore[arg-type]
+
+
+async def test_who_looks_at_a_floor_leaves_it_alone() -> None:
+    """Another thread may look, in the midst of what the loop does."""
+    async with stuck_pair(**FLOOR) as (near, far):
+        reading = asyncio.create_task(outcome_of(near.read_exactly(1000)))
+        await drip(far, 0.4, 8, b"x" * 10)
+        floor = near._receiver.moving[0]
+        before = (list(floor._parts), floor._sum)
+        netio.snapshot()
+        assert (floor._parts, floor._sum) == before
+        assert (await reading).limit == "min_rate"
