@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from netio._moving import Floor, Idle, MovingLimit
+from netio._moving import Floor, Idle, Moving
 from netio._operation import Standing
 
 if TYPE_CHECKING:
@@ -53,23 +53,22 @@ def _standing(
 
 def _moving(
     receiver: Receiver, sender: Sender, timeouts: Timeouts
-) -> tuple[tuple[MovingLimit, ...], tuple[MovingLimit, ...]]:
+) -> tuple[Moving | None, Moving | None]:
     """The moving limits of both directions; one that holds already goes on from where it is."""
-    reads: list[MovingLimit] = []
-    writes: list[MovingLimit] = []
+    reads, writes = receiver.moving, sender.moving
+    idle, rate = None, timeouts.min_rate
     if timeouts.idle is not None:
-        idle = next((limit for limit in receiver.moving if isinstance(limit, Idle)), None)
+        idle = None if reads is None else reads.idle
         if idle is None:
             idle = Idle(timeouts.idle)
         idle.seconds = timeouts.idle
-        reads.append(idle)
-        writes.append(idle)
-    rate = timeouts.min_rate
-    if rate is not None:
-        floors = [floor for floor in (*receiver.moving, *sender.moving) if isinstance(floor, Floor)]
-        if not floors or floors[0].rate != rate:
-            coming = Floor(rate, "came")
-            floors = [coming, Floor(rate, "went", answered=coming)]
-        reads.append(floors[0])
-        writes.append(floors[1])
-    return tuple(reads), tuple(writes)
+    coming = None if reads is None else reads.floor
+    going = None if writes is None else writes.floor
+    if rate is None:
+        coming = going = None
+    elif coming is None or coming.rate != rate:
+        coming = Floor(rate, "came")
+        going = Floor(rate, "went", answered=coming)
+    if idle is None and rate is None:
+        return None, None
+    return Moving(idle, coming), Moving(idle, going)

@@ -26,24 +26,16 @@ class MovingLimit(Stopwatch):
 
     Attributes:
         kind: its name in `DeadlineExceeded.limit`.
-        always: it runs from the beginning of an operation, and not only once a part of it is done.
         seconds: its length.
-        flows: what comes next belongs to the transfer that was, though nothing of it is here.
     """
 
-    __slots__ = ("flows", "seconds")
+    __slots__ = ("seconds",)
 
     kind: ClassVar[str]
-    always: ClassVar[bool]
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self.seconds = seconds
-        self.flows = False
-
-    def moved(self, size: int, now: float) -> None:
-        """So many bytes have come, or gone."""
-        raise NotImplementedError
 
     def point(self) -> float:
         """Where it is reached if nothing moves."""
@@ -60,14 +52,9 @@ class Idle(MovingLimit):
     __slots__ = ()
 
     kind = "idle"
-    always = True
-
-    def moved(self, size: int, now: float) -> None:
-        self.passed = 0.0
-        self.since = now
 
     def point(self) -> float:
-        return self.since + (self.seconds - self.passed)  # as `when`, which is felt here
+        return self.when(self.seconds)
 
     def reached(self, elapsed: float, now: float) -> str:
         length = format_seconds(self.seconds)
@@ -77,21 +64,27 @@ class Idle(MovingLimit):
 class Floor(MovingLimit):
     """At least so many bytes in each window of transfer; one for each direction.
 
+    It runs once a part of what an operation wants has moved, and not from its beginning.
+
     Attributes:
         rate: what is asked for.
+        flows: what comes next belongs to the transfer that was, though nothing of it is here.
         way: how bytes of this direction move: they ``"came"`` or ``"went"``.
         answered: the floor of the other direction, for which a byte of this one ends a transfer
             that nobody waits in; None: none.
     """
 
-    __slots__ = ("_first", "_last", "_part", "_parts", "_size", "_sum", "answered", "rate", "way")
+    __slots__ = (
+        "_first", "_last", "_part", "_parts", "_rests", "_size", "_sum", "answered", "flows",
+        "rate", "way",
+    )  # fmt: skip
 
     kind = "min_rate"
-    always = False
 
     def __init__(self, rate: Rate, way: str, answered: Floor | None = None) -> None:
         super().__init__(rate.per)
         self.rate = rate
+        self.flows = False
         self.way = way
         self.answered = answered
         self._part = rate.per / RATE_WINDOW_PARTS  # the length of one
@@ -101,26 +94,39 @@ class Floor(MovingLimit):
         self._first = self._last = -math.inf
         self._size = 0
         self._parts: list[tuple[float, int]] = []
-        self._sum = 0  # of all of them
+        self._sum = 0  # of those before
+        self._rests = False  # it has not run since the last byte: the next one has the same stamp
+
+    def start(self, now: float) -> None:
+        super().start(now)
+        self._rests = False
 
     def moved(self, size: int, now: float) -> None:
-        reading = self.passed + (now - self.since) if self.waiting else self.passed
-        self._sum += size
+        """So many bytes have come, or gone."""
+        if self._rests:
+            self._size += size
+        else:
+            self._add(size, self.read(now))
+        answered = self.answered
+        if answered is not None and answered.flows and not answered.waiting:
+            answered.flows = False
+
+    def _add(self, size: int, reading: float) -> None:
         if reading - self._first < self._part:
-            self._last = reading
             self._size += size
         else:
             if self._size:
                 self._begin_part()
-            self._first = self._last = reading
+            self._first = reading
             self._size = size
-        if self.answered is not None and not self.answered.waiting:
-            self.answered.flows = False
+        self._last = reading
+        self._rests = not self.waiting
 
     def _begin_part(self) -> None:
         """Put the present part to those before it, and drop what nobody asks for any more."""
         parts, enough = self._parts, self.rate.bytes
         parts.append((self._last, self._size))
+        self._sum += self._size
         while parts and self._sum - parts[0][1] >= enough:
             self._sum -= parts.pop(0)[1]
         if len(parts) > RATE_WINDOW_PARTS + 1:  # long out of the window
@@ -133,7 +139,7 @@ class Floor(MovingLimit):
         has moved since. Changes nothing: `snapshot` asks in the midst of all, from a signal handler
         or another thread.
         """
-        left, enough = self._sum, self.rate.bytes
+        left, enough = self._sum + self._size, self.rate.bytes
         if left < enough:  # in the beginning: a first window is granted in full
             return self.when(self.seconds)
         for last, size in self._parts:
@@ -153,6 +159,34 @@ class Floor(MovingLimit):
         parts = [*self._parts, (self._last, self._size)]
         oldest = self.read(now) - self.seconds
         inside = [size for last, size in parts if last > oldest]
-        if len(inside) == len(parts) and self._sum >= self.rate.bytes:
+        if sum(inside) >= self.rate.bytes:
             inside.pop(0)  # it has just left, by less than a float can tell
         return sum(inside)
+
+
+class Moving:
+    """The moving limits of one direction, at least one of them.
+
+    Each has a name here, and is not one of several in a loop, since this is what every read and
+    write of a stream with limits asks.
+    """
+
+    __slots__ = ("floor", "idle")
+
+    def __init__(self, idle: Idle | None, floor: Floor | None) -> None:
+        self.idle = idle
+        self.floor = floor
+
+    @property
+    def limits(self) -> tuple[MovingLimit, ...]:
+        """Those that there are, in the order in which they answer."""
+        return tuple([limit for limit in (self.idle, self.floor) if limit is not None])
+
+    def moved(self, size: int, now: float) -> None:
+        """So many bytes have come, or gone."""
+        idle, floor = self.idle, self.floor
+        if idle is not None:  # whose silence ends with that, in both directions
+            idle.passed = 0.0
+            idle.since = now
+        if floor is not None:
+            floor.moved(size, now)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from netio._limits import Timeout
-    from netio._moving import MovingLimit
+    from netio._moving import Moving, MovingLimit
     from netio._observing import Wait
     from netio._stopwatch import Stopwatch
 
@@ -70,8 +70,7 @@ class Operation(Waiter):
     Nothing here is a timer: the channel has one for all its waiters.
 
     Attributes:
-        moving: the limits that move with what happens on the connection, a floor the last; nearly
-            always none.
+        moving: the limits that move with what happens on the connection; nearly always None.
         running: the stopwatches that run for this operation, until `stop_clocks`.
     """
 
@@ -111,7 +110,7 @@ class Operation(Waiter):
         self._kind = "call"
         self._standing = NO_STANDING
         self.standing = math.inf  # its point
-        self.moving: tuple[MovingLimit, ...] = ()
+        self.moving: Moving | None = None
         self.running: tuple[Stopwatch, ...] = ()
 
     def start(self, now: float, timeout: Timeout, default: float | None, kind: str) -> None:
@@ -144,16 +143,23 @@ class Operation(Waiter):
     def start_clocks(self, now: float, *, begun: bool) -> None:
         """Start the `moving` limits that hold from now on; `begun`: a part of the work is done."""
         deadline = self._own if self._own <= self.standing else self.standing
-        running = self.running
-        for limit in self.moving:
-            if limit not in running:
-                if not (begun or limit.always):
-                    continue
-                limit.start(now)
-                running = (*running, limit)
-            point = limit.point()
-            if point < deadline:
-                deadline = point
+        running, moving = self.running, self.moving
+        if moving is not None:
+            idle, floor = moving.idle, moving.floor
+            if idle is not None:
+                if idle not in running:
+                    idle.start(now)
+                    running = (*running, idle)
+                point = idle.since + (idle.seconds - idle.passed)  # its `point`, which is felt
+                if point < deadline:
+                    deadline = point
+            if floor is not None and (begun or floor in running):
+                if floor not in running:
+                    floor.start(now)
+                    running = (*running, floor)
+                point = floor.point()
+                if point < deadline:
+                    deadline = point
         self.running = running
         self.deadline = deadline
 
@@ -163,30 +169,38 @@ class Operation(Waiter):
             clock.stop(now)
         self.running = ()
 
+    def stop_moving(self, now: float) -> None:
+        """It waits for nothing more of the peer's, though it has not ended, nor its budget."""
+        if self._kind != "budget":
+            self.stop_clocks(now)
+            return
+        for limit in self.running[1:]:  # all but the clock of the budget, which `start` has put
+            limit.stop(now)
+        self.running = self.running[:1]
+
     def due(self, now: float) -> bool:
-        if self.moving and self.deadline <= now:
+        if self.moving is not None and self.deadline <= now:
             self._renew()
         return self.deadline <= now
 
     def _renew(self) -> None:
-        deadline = self._own if self._own <= self.standing else self.standing
-        for limit in self.moving:
-            if limit in self.running and (point := limit.point()) < deadline:
-                deadline = point
-        self.deadline = deadline
+        moving = self._nearest_moving
+        self.deadline = min(self._own, self.standing) if moving is None else moving.point()
+
+    def bound_by(self, moving: Moving | None, now: float, *, begun: bool) -> None:
+        """Other `moving` limits, for an operation that is in progress (law 7)."""
+        before = () if self.moving is None else self.moving.limits
+        after = () if moving is None else moving.limits
+        stay = [c for c in self.running if c in after or c not in before]
+        self.running = tuple(stay)  # what is gone is nobody's any more, and need not be stopped
+        self.moving = moving
+        self.start_clocks(now, begun=begun)
 
     def stand(self, standing: Standing) -> None:
         """Stand under this point, too, from now on (law 7)."""
         self._standing = standing
         self.standing = standing.when
         self._renew()
-
-    def bound_by(self, moving: tuple[MovingLimit, ...], now: float, *, begun: bool) -> None:
-        """Other `moving` limits, for an operation that is in progress (law 7)."""
-        stay = [c for c in self.running if c in moving or c not in self.moving]
-        self.running = tuple(stay)  # what is gone is nobody's any more, and need not be stopped
-        self.moving = moving
-        self.start_clocks(now, begun=begun)
 
     def within(self, whole: Operation) -> None:
         """Stand under the limit of the operation that this one is a part of."""
@@ -203,10 +217,10 @@ class Operation(Waiter):
     @property
     def _nearest_moving(self) -> MovingLimit | None:
         """The one of the moving limits that is nearer than all else, if one is."""
-        if not self.moving:
+        if self.moving is None:
             return None
         nearest, at = None, min(self._own, self.standing)
-        for limit in self.moving:
+        for limit in self.moving.limits:
             if limit in self.running and limit.point() < at:
                 nearest, at = limit, limit.point()
         return nearest
@@ -214,7 +228,7 @@ class Operation(Waiter):
     @property
     def _deadline_by_now(self) -> float:
         """`deadline` is set anew only when it is reached: bytes have moved the limits since."""
-        if not self.moving:
+        if self.moving is None:
             return self.deadline
         moving = self._nearest_moving
         return min(self._own, self.standing) if moving is None else moving.point()

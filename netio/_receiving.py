@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from netio._channel import Channel
     from netio._limits import Timeout
-    from netio._moving import MovingLimit
+    from netio._moving import Moving
     from netio._observing import Wait
 
 
@@ -152,7 +152,7 @@ class Receiver(Operation):
         self._give_back(gathering)
         raise self._over(limit, "more than")
 
-    def set_limits(self, standing: Standing, moving: tuple[MovingLimit, ...], now: float) -> None:
+    def set_limits(self, standing: Standing, moving: Moving | None, now: float) -> None:
         """The limits of the connection are others now: a read that waits obeys (law 7)."""
         if not self.busy:
             self.moving = moving
@@ -195,8 +195,10 @@ class Receiver(Operation):
             self.deadline = own if own <= self.standing else self.standing
         else:
             self.start(now, timeout, self.timeouts.read, "read")
-        if self.moving:
-            self.start_clocks(now, begun=self._begun())
+        if self.moving is not None:
+            # A call less, as nearly always, nothing is buffered past what `_begun` would look at.
+            begun = self.buffer.size > 0 if name != "read_some" else self._begun()
+            self.start_clocks(now, begun=begun)
         turns = self.turns
         turns.credit -= SYSTEM_CALL_COST
         wait = None
@@ -345,8 +347,8 @@ class Receiver(Operation):
             self._finished = True
             return True
         self.bytes_received += taken
-        if self.moving:
-            return self._came(taken)
+        if self.moving is not None:
+            return self._came(taken, self.moving)
         if large is None and self._search is None:
             return self.buffer.size >= self._wanted
         return self._satisfied()
@@ -354,19 +356,21 @@ class Receiver(Operation):
     def _begun(self) -> bool:
         """Whether a part of what the read wants is here, or of what flows anyway."""
         if self.name == "read_some":
-            return bool(self.moving) and self.moving[-1].flows  # as a floor is the last one
+            floor = None if self.moving is None else self.moving.floor
+            return floor is not None and floor.flows
         return self.have() > 0
 
-    def _came(self, size: int) -> bool:
-        """The end of an `attempt` under `moving` limits, of which the first byte begins some."""
+    def _came(self, size: int, moving: Moving) -> bool:
+        """The end of an `attempt` under `moving` limits."""
         now = self.channel.loop.time()
-        for limit in self.moving:
-            limit.moved(size, now)
-        if self.name == "read_some":
-            self.moving[-1].flows = True
+        moving.moved(size, now)
+        floor = moving.floor
+        if floor is not None and self.name == "read_some":
+            floor.flows = True
         if self._satisfied():
+            self.stop_moving(now)  # so that nobody has to read the time for that later
             return True
-        if self.moving[-1] not in self.running:  # a floor: so a deadline comes nearer, for once
+        if floor is not None and floor not in self.running:  # a first byte brings a deadline nearer
             self.start_clocks(now, begun=True)
             self.channel.rearm(self)
         return False

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from netio._arguments import Buffer
     from netio._channel import Channel
     from netio._limits import Timeout
-    from netio._moving import MovingLimit
+    from netio._moving import Moving
     from netio._observing import Wait
 
 
@@ -85,8 +85,8 @@ class Outgoing(Operation):
             self.error = self._receiver.fail(error)
             return True
         self._advance(sent)
-        if self.moving and sent:
-            _count(self.moving, sent, channel.loop.time())
+        if self.moving is not None and sent:
+            self.moving.moved(sent, channel.loop.time())
         return self.done == self.total
 
     def _advance(self, sent: int) -> None:
@@ -118,12 +118,6 @@ class Outgoing(Operation):
             return f"none of {self.total} bytes was sent"
         rest = "" if self.done == self.total else ", so the stream refuses further writes"
         return f"the kernel took {self.done} of {self.total} bytes{rest}"
-
-
-def _count(moving: tuple[MovingLimit, ...], size: int, now: float) -> None:
-    """So many bytes have gone, of a write that waits or of one that did not have to."""
-    for limit in moving:
-        limit.moved(size, now)
 
 
 class _Joining:
@@ -208,7 +202,7 @@ class Sender:
         self.timeouts = timeouts
         self.bytes_sent = 0
         self.standing: Standing = NO_STANDING  # the connection's own deadline for writes
-        self.moving: tuple[MovingLimit, ...] = ()
+        self.moving: Moving | None = None
         self.ended = False  # this side said that nothing follows
         self._receiver = receiver  # which keeps the failure that both directions share
         self._torn: str | None = None
@@ -239,8 +233,8 @@ class Sender:
             return None
         self._turns.credit -= SYSTEM_CALL_COST + (sent >> COST_SHIFT)
         self.bytes_sent += sent
-        if self.moving and sent:
-            _count(self.moving, sent, channel.loop.time())
+        if self.moving is not None and sent:
+            self.moving.moved(sent, channel.loop.time())
         return sent
 
     async def write(
@@ -311,7 +305,7 @@ class Sender:
             if self.standing is not NO_STANDING:
                 outgoing.stand(self.standing)
             outgoing.start(now, timeout, self.timeouts.write, "write")
-            if self.moving:
+            if self.moving is not None:
                 outgoing.bound_by(self.moving, now, begun=True)
             await self._take_turn(outgoing)
             try:
@@ -327,7 +321,7 @@ class Sender:
         if self._turns.credit <= 0:
             await self._turns.give()
 
-    def set_limits(self, standing: Standing, moving: tuple[MovingLimit, ...], now: float) -> None:
+    def set_limits(self, standing: Standing, moving: Moving | None, now: float) -> None:
         """The limits of the connection are others now: writes that wait obey (law 7)."""
         self.standing = standing
         self.moving = moving

@@ -152,7 +152,7 @@ class Hand(Peer):
     def limit(self, operation: Operation) -> None:
         """The limit of the call is reached, or that of `under`, and the timer rings now."""
         if operation.moving:
-            [moving] = operation.moving
+            [moving] = operation.moving.limits
             moving.passed = moving.seconds
             operation.deadline = moving.point()
         else:
@@ -166,7 +166,9 @@ class Hand(Peer):
             self.near.timeouts = netio.Timeouts(idle=10)
         elif limit == "min_rate":
             self.near.timeouts = netio.Timeouts(min_rate=netio.Rate(1 << 30, per=10))
-            self.near._receiver.moving[0].flows = True  # also before the first byte of a read_some
+            self.near._receiver.moving.floor.flows = (
+                True  # also before the first byte of a read_some
+            )
         return netio.Budget(10) if limit == "budget" else 10
 
 

@@ -134,8 +134,8 @@ class Program:
         for budget in self.budgets:
             yield budget._spent
         for stream in self.streams:
-            yield from stream._receiver.moving
-            yield from stream._sender.moving
+            for moving in (stream._receiver.moving, stream._sender.moving):
+                yield from () if moving is None else moving.limits
 
     def look(self) -> None:
         assert all(clock.waiting >= 0 for clock in self.clocks())

@@ -428,7 +428,7 @@ async def test_who_looks_at_a_floor_leaves_it_alone() -> None:
     async with stuck_pair(**FLOOR) as (near, far):
         reading = asyncio.create_task(outcome_of(near.read_exactly(1000)))
         await drip(far, 0.4, 8, b"x" * 10)
-        floor = near._receiver.moving[0]
+        floor = near._receiver.moving.floor
         before = (list(floor._parts), floor._sum)
         netio.snapshot()
         assert (floor._parts, floor._sum) == before

@@ -277,21 +277,21 @@ FAULTS = [
         "test_idle_and_total.py::test_a_byte_of_either_direction_renews_it_for_the_other",
         (
             "_sending.py",
-            "            _count(self.moving, sent, channel.loop.time())\n        return self.done",
+            "            self.moving.moved(sent, channel.loop.time())\n        return self.done",
             "            pass\n        return self.done",
         ),
     ),
     fault(
         "waiting for a message counts as slowness",
         "test_min_rate.py::test_pauses_between_messages_are_idleness",
-        ("_moving.py", "    always = False\n", "    always = True\n"),
+        ("_operation.py", "(begun or floor in running)", "True"),
     ),
     fault(
         "a limit that has moved is not asked again",
         "test_idle_and_total.py::test_a_byte_that_comes_renews_it",
         (
             "_operation.py",
-            "        if self.moving and self.deadline <= now:\n",
+            "        if self.moving is not None and self.deadline <= now:\n",
             "        if False:\n",
         ),
     ),
