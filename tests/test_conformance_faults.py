@@ -19,6 +19,8 @@ from netio.testing import (
     stream_checks,
 )
 
+pytestmark = pytest.mark.once
+
 HANGS_S = 5  # after which a check is said to hang that makes the loop spin
 
 # What each fault breaks. Where all of it is named, the fault is in `EXACT`.

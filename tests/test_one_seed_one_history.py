@@ -41,6 +41,7 @@ def other_pythons() -> list[Path]:
     return sorted((ROOT / ".venvs").glob("*/bin/python"))
 
 
+@pytest.mark.once
 @pytest.mark.timeout(90)
 def test_a_run_with_all_faults_is_the_same_every_time() -> None:
     run = Run(SEED)

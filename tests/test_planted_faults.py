@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 AT_ONCE = 2
 TEST_S = 10  # of a test that a fault makes hang
