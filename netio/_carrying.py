@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from netio._arguments import check_count
 from netio._errors import DeadlineExceeded, format_seconds
-from netio._limits import Deadline, check_seconds
+from netio._limits import Deadline, check_deadline, check_seconds
 from netio._scopes import scopes_that_count
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def remaining_ms(deadline: Deadline | None = None, *, margin: float = 0.0) -> in
     margin = check_seconds(margin, "margin")
     if not 0 <= margin < math.inf:
         raise ValueError(f"margin must be a finite number of seconds, 0 or more, not {margin}")
-    if deadline is not None and not isinstance(deadline, Deadline):
-        raise TypeError(f"deadline must be a netio.Deadline or None, not {type(deadline).__name__}")
+    check_deadline(deadline, "deadline")
     scope, left = _nearest_scope()
     if deadline is not None and deadline.remaining() <= left:
         scope, left = None, deadline.remaining()

@@ -321,6 +321,11 @@ def _carry(
         cancelled.__dict__[LATE_RESULT] = work.result()
 
 
+def _not_awaitable(name: str, thing: object) -> TypeError:
+    hint = "; call it, to have what can be awaited" if callable(thing) else ""
+    return TypeError(f"{name}: awaitable can't be awaited: {thing!r}{hint}")
+
+
 def _start(name: str, awaitable: Awaitable[T]) -> asyncio.Future[T]:
     """`awaitable` as a task, unless it is one, or a future."""
     loop = asyncio.get_running_loop()
@@ -328,7 +333,7 @@ def _start(name: str, awaitable: Awaitable[T]) -> asyncio.Future[T]:
         check_future(name, awaitable)
         return awaitable
     if not inspect.isawaitable(awaitable):
-        raise TypeError(f"{name}: awaitable can't be awaited: {awaitable!r}")
+        raise _not_awaitable(name, awaitable)
     title = getattr(awaitable, "__name__", None) or type(awaitable).__name__
     coroutine = awaitable if asyncio.iscoroutine(awaitable) else _await(awaitable)
     return loop.create_task(coroutine, name=title)

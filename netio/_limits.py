@@ -211,11 +211,28 @@ def check_timeout(timeout: object) -> None:
             _check_loop(timeout, asyncio._get_running_loop())
             return
         if not is_number(timeout):
+            hint = ""
+            if isinstance(timeout, Timeouts):
+                hint = "; those of a connection are its timeouts"
+            elif hasattr(timeout, "reschedule"):  # asyncio has them, too
+                hint = "; a scope is put around the call, by async with"
             raise TypeError(
                 "timeout must be a number of seconds, None, a netio.Deadline, a netio.Budget, or "
-                f"left out, not {cls.__name__}"
+                f"left out, not {cls.__name__}{hint}"
             )
         check_seconds(timeout, "timeout")  # type: ignore[arg-type]
+
+
+def check_deadline(deadline: object, name: str) -> None:
+    """TypeError, with a word on how to make one, for what is neither a `Deadline` nor None."""
+    if deadline is None or isinstance(deadline, Deadline):
+        return
+    hint = ""
+    if isinstance(deadline, Budget):
+        hint = "; what is left of a budget is netio.Deadline.after(budget.remaining())"
+    elif is_number(deadline):
+        hint = "; seconds from now are netio.Deadline.after(seconds)"
+    raise TypeError(f"{name} must be a netio.Deadline or None, not {type(deadline).__name__}{hint}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

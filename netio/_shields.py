@@ -10,6 +10,7 @@ A shield is a scope with two more effects, for as long as its block runs:
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 from asyncio import current_task
 from typing import TYPE_CHECKING, Any, Self
@@ -157,4 +158,10 @@ def _check_bound(limit: float | Deadline | None, name: str) -> None:
 
 
 def _seconds(limit: float | Deadline, name: str) -> float:
+    if inspect.isawaitable(limit):
+        kind = type(limit).__name__
+        raise TypeError(
+            f"{name} must be a number of seconds, not {kind}; a shield is put around a block, and "
+            "what runs a coroutine is shielded(coroutine, limit)"
+        )
     return limit.when if isinstance(limit, Deadline) else check_seconds(limit, name)

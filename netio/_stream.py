@@ -17,7 +17,7 @@ from netio._connection_limits import NO_DEADLINES, apply_limits, are_needed
 from netio._defaults import DEFAULT, OPERATIONS_PER_TURN, READ_BYTES, DefaultType
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._iterator import StreamIterator
-from netio._limits import Deadline, Timeouts, check_timeout, check_timeouts
+from netio._limits import Timeouts, check_deadline, check_timeout, check_timeouts
 from netio._observing import observed, tell
 from netio._receiving import Receiver
 from netio._sending import Sender, few_views
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from netio._arguments import Buffer
     from netio._channel import Channel
     from netio._errors import Address
-    from netio._limits import Timeout
+    from netio._limits import Deadline, Timeout
 
 
 class Stream:
@@ -539,8 +539,7 @@ class Stream:
 
     def _set_deadline(self, name: str, deadline: Deadline | None) -> None:
         self._check_loop(name)
-        if deadline is not None and not isinstance(deadline, Deadline):
-            raise TypeError(f"{name} must be a netio.Deadline or None, not {deadline!r}")
+        check_deadline(deadline, name)
         others = {n: d for n, d in self._deadlines.items() if n != name}
         self._deadlines = others if deadline is None else {**others, name: deadline}
         self._apply_limits()

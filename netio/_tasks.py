@@ -177,6 +177,8 @@ def check_future(name: str, task: object, *, only_tasks: bool = False) -> None:
         hint = ""
         if asyncio.iscoroutine(task):
             hint = "; asyncio.create_task() makes a task of a coroutine"
+        elif only_tasks and isinstance(task, list | tuple | set | frozenset):
+            hint = f"; write {name}(*tasks)"
         word = "a task" if only_tasks else "a task or another asyncio.Future"
         raise TypeError(f"{name}: task must be {word}, not {type(task).__name__}{hint}")
     future = cast("asyncio.Future[Any]", task)

@@ -148,7 +148,13 @@ async def test_a_task_that_was_started_inside_carries_the_limit_it_inherited() -
         ({"margin": math.inf}, ValueError, "margin"),
         ({"margin": -0.1}, ValueError, "margin"),
         ({"deadline": 5.0}, TypeError, r"deadline must be a netio\.Deadline or None, not float"),
+        ({"deadline": 5}, TypeError, r"seconds from now are netio\.Deadline\.after\(seconds\)"),
         ({"deadline": netio.timeout(5)}, TypeError, "deadline"),
+        (
+            {"deadline": netio.Budget(5)},
+            TypeError,
+            r"not Budget; .* netio\.Deadline\.after\(budget\.remaining\(\)\)",
+        ),
     ],
 )
 async def test_wrong_arguments_are_refused_also_where_there_is_no_limit(

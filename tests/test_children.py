@@ -340,6 +340,15 @@ async def test_what_is_no_task_is_refused(call: str) -> None:
 
 
 @pytest.mark.virtual_clock
+async def test_a_collection_of_tasks_is_refused_with_a_word_on_how_to_give_them() -> None:
+    task = named(Work().good(1))
+    for collection in [task], (task,), {task}:
+        with pytest.raises(TypeError, match=r"write cancel_and_wait\(\*tasks\)"):
+            await netio.cancel_and_wait(collection)  # type: ignore[arg-type]
+    assert await task == "good"
+
+
+@pytest.mark.virtual_clock
 async def test_a_future_is_no_task_to_cancel_and_then_nothing_is_cancelled() -> None:
     task = named(Work().good(1))
     with pytest.raises(TypeError, match="task must be a task, not Future"):
@@ -401,6 +410,8 @@ async def test_wrong_limits_are_refused_and_a_coroutine_does_not_complain(
 async def test_what_cannot_be_awaited_is_refused() -> None:
     with pytest.raises(TypeError, match="can't be awaited: 3"):
         await netio.wait_for(3, 1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"; call it, to have what can be awaited"):
+        await netio.wait_for(Work().quick, 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.virtual_clock

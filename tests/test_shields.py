@@ -44,6 +44,13 @@ def test_a_bound_that_is_no_number_is_refused(limit: Any) -> None:
         netio.shield(limit)
 
 
+def test_a_shield_around_a_coroutine_is_refused_with_a_word_on_shielded() -> None:
+    coroutine = forever()
+    with pytest.raises(TypeError, match=r"not coroutine; .* shielded\(coroutine, limit\)"):
+        netio.shield(coroutine)  # type: ignore[arg-type]
+    coroutine.close()
+
+
 @pytest.mark.virtual_clock
 async def test_the_bound_of_a_shield_may_be_moved_but_not_removed() -> None:
     async with silence() as silent:

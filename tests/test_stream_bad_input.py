@@ -110,7 +110,8 @@ BAD_TIMEOUTS: list[tuple[Any, type[Exception], str]] = [
     (True, TypeError, "timeout must be a number of seconds.*not bool"),
     (1j, TypeError, "timeout must be a number of seconds"),
     ([], TypeError, "timeout must be a number of seconds"),
-    (netio.Timeouts(), TypeError, "timeout must be a number of seconds"),
+    (netio.Timeouts(), TypeError, "not Timeouts; those of a connection are its timeouts"),
+    (netio.timeout(5), TypeError, "not Scope; a scope is put around the call, by async with"),
     (Deadline, TypeError, "timeout must be a number of seconds"),
     (..., TypeError, "timeout must be a number of seconds"),
 ]
@@ -182,6 +183,8 @@ async def test_a_deadline_must_be_one(pair: Pair, name: str) -> None:
         with pytest.raises(TypeError, match=f"{name} must be a netio.Deadline or None"):
             setattr(near, name, bad)
         assert getattr(near, name) is before
+    with pytest.raises(TypeError, match=r"not int; seconds from now are netio\.Deadline\.after\("):
+        setattr(near, name, 5)
     await check_usable(near, far, b"")
 
 
