@@ -74,9 +74,9 @@ class DeadlineExceeded(NetioError, TimeoutError):
         limit: which limit fired: ``"call"`` (seconds given to it), ``"read"`` or ``"write"`` (the
             connection's defaults), ``"connect"``, ``"resolve"``, ``"attempt"``, ``"deadline"``
             (a `Deadline`, of the call or of the stream), ``"budget"`` (a `Budget`), ``"idle"``,
-            ``"total"``, ``"min_rate"`` (those of `Timeouts`) or ``"scope"``. Where several are
-            reached at once: the call's own, a deadline of the stream, ``"total"``, ``"idle"``,
-            ``"min_rate"``, in this order.
+            ``"total"``, ``"min_rate"`` (those of `Timeouts`), ``"scope"`` or ``"shield"``. Where
+            several are reached at once: the call's own, a deadline of the stream, ``"total"``,
+            ``"idle"``, ``"min_rate"``, in this order.
         operation: what was under way, for instance ``"read_exactly(16)"``.
         seconds: the length of the limit in seconds, counted from the start of the operation; 0.0
             where it had passed before. That of ``"idle"``, ``"total"``, ``"min_rate"`` (its `per`)

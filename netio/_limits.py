@@ -74,7 +74,8 @@ class Budget:
 
     It is spent while an operation that was given it is in progress; two at once spend it once. The
     time between, in which nobody waits on it, is free, and so is what is buffered already. (A
-    `Deadline` goes on while the program computes.)
+    `Deadline` goes on while the program computes.) So it does not bound a loop of tries that fail
+    at once.
 
         budget = netio.Budget(5)  # to wait for this server, in all
         await stream.write(question, timeout=budget)

@@ -484,7 +484,8 @@ def current_deadline() -> float:
     """The nearest deadline of the enclosing scopes, as a `loop.time()` in seconds.
 
     Infinity where there is none. In a task that was started inside a scope this reads the
-    inherited deadline, although that scope cuts only the task that entered it (law 6).
+    inherited deadline, although that scope cuts only the task that entered it (law 6). Only
+    netio's scopes are seen: not an `asyncio.timeout`, nor the limit of `wait_for` or of a call.
     """
     return min((scope._when for scope in scopes_that_count()), default=math.inf)
 

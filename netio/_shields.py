@@ -104,10 +104,10 @@ class Shield(Scope):
 def shield(limit: float | Deadline, *, name: str | None = None) -> Scope:
     """A scope for cleanup that must finish, within `limit` seconds: ``async with shield(2):``.
 
-    In its block nothing cuts netio's own waits but the bound itself and the scopes that are opened
-    inside: the scopes around fire when it is over, and a cancel from outside that comes meanwhile
-    is remembered, and raised once when the block is left. So a program can say goodbye to a peer
-    though it was told to stop:
+    In its block nothing cuts netio's own waits but the bound itself, their own limits and those of
+    the connection, and the scopes that are opened inside: the scopes around fire when it is over,
+    and a cancel from outside that comes meanwhile is remembered, and raised once when the block is
+    left. So a program can say goodbye to a peer though it was told to stop:
 
         try:
             await serve(stream)
