@@ -5,6 +5,7 @@ theirs on the loop of the test, stock, debug, eager or uvloop, and most of them 
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -13,7 +14,8 @@ from netio.testing._exploring.notation import gaps
 from netio.testing.events import CANCEL, SCOPE
 
 NEXT, FAR = gaps(1), gaps(2)  # what may stand between two events
-DEBUG_STEP = 7  # asyncio's debug mode takes about that many times as long: one case of so many
+# The stock loop plays all; of the others, each Python another share, of which one case in so many.
+SHARES = {"debug": 7, "eager": 2, "uvloop": 3}
 TICKS = 12  # more than any operation needs to be over, once something has ended its wait
 WAITS = "."  # what has happened last to an operation that is not over when they have passed
 
@@ -85,10 +87,11 @@ async def play_all(bench: Bench, schedules: Iterable[str]) -> Exploration:
 
 
 def thinned(schedules: Iterable[str], count: int, loop_variant: str) -> list[str]:
-    """All, which are `count` distinct ones, or as many as this kind of loop has time for."""
+    """All, which are `count` distinct ones, or the share of this kind of loop on this Python."""
     cases = list(dict.fromkeys(schedules))
     assert len(cases) == count
-    return cases[::DEBUG_STEP] if loop_variant == "debug" else cases
+    share = SHARES.get(loop_variant, 1)
+    return cases[sys.version_info.minor % share :: share]
 
 
 def check_played(exploration: Exploration, cases: Iterable[str]) -> None:

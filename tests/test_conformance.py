@@ -114,6 +114,7 @@ def test_memory_conforms_in_other_orders_of_what_the_loop_leaves_open(
     netio.testing.run(checks, seed=seed, timers_first=bool(seed % 2))
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.virtual_clock
 async def test_memory_conforms_both_ways_and_exactly_on_a_virtual_clock() -> None:
     report = await check_stream(memory)

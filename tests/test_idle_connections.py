@@ -14,6 +14,8 @@ from virtual import virtual_loop
 import netio
 from netio import Deadline, Rate, Timeouts
 
+pytestmark = pytest.mark.own_loop  # what is counted is the same in debug mode, which is slow
+
 COUNT = 10_000
 NO_LIMIT = Timeouts(read=None, write=None)
 LIMITED = dataclasses.replace(NO_LIMIT, idle=50, total=500, min_rate=Rate(10, per=20))
@@ -39,6 +41,7 @@ async def all_wait(streams: Near, call: Callable[[netio.Stream], Any]) -> "list[
     return tasks
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.virtual_clock
 async def test_each_has_one_timer_at_most_and_none_without_limits() -> None:
     loop = virtual_loop()

@@ -82,11 +82,14 @@ async def collide(read: Read, limit: str, keep_busy: Callable[[Busy], object], p
     """
     near, far = socket.socketpair()
     data = read.cuts["d"]
-    in_time = True
+    in_time = False
+    loop = asyncio.get_running_loop()
 
     def busy() -> None:
         nonlocal in_time
-        in_time = limit not in Heard.events
+        if task.done():
+            return
+        in_time = limit not in Heard.events and loop.time() < due
         Heard.events = ""
         far.send(data)
         pause()
@@ -99,6 +102,7 @@ async def collide(read: Read, limit: str, keep_busy: Callable[[Busy], object], p
     with near, far:
         async with source_for(read, near) as source:
             Heard.events = ""
+            due = loop.time() + LIMIT_S
             task = asyncio.create_task(outcome_of(reading(source)))
             far.send(read.before)
             await streams.ticks(3)

@@ -139,8 +139,8 @@ def test_more_than_ten_thousand_cases_were_played(
 ) -> None:
     if len(played) < len(KINDS) * len(STREAM_READS):
         pytest.skip("not all of this file was run, or not with success")
-    if loop_variant == "debug":
-        pytest.skip("a slow loop plays a share only")
+    if loop_variant != "stock":
+        pytest.skip("other loops play a share only")
     total = sum(played.values())
     assert total == len(STREAM_READS) * (2 * CASES + CASES_IN_ONE_TICK)
     assert total > 10_000
