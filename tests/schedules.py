@@ -15,7 +15,7 @@ from netio.testing.events import CANCEL, SCOPE
 
 NEXT, FAR = gaps(1), gaps(2)  # what may stand between two events
 # The stock loop plays all; of the others, each Python another share, of which one case in so many.
-SHARES = {"debug": 7, "eager": 2, "uvloop": 3}
+SHARES = {"debug": 15, "eager": 2, "uvloop": 3}
 TICKS = 12  # more than any operation needs to be over, once something has ended its wait
 WAITS = "."  # what has happened last to an operation that is not over when they have passed
 

@@ -18,6 +18,8 @@ from virtual import virtual_loop
 import netio
 from netio import Rate
 
+pytestmark = pytest.mark.own_loop
+
 GRID = 0.25
 BETWEEN = 0.11  # when bytes come, after a point of the grid
 
