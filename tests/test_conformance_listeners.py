@@ -253,7 +253,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.allow_leaks("one of the faults is a leak")
+@pytest.mark.allow_leaks("what these networks do wrong leaves connections behind")
 @pytest.mark.virtual_clock
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
 async def test_a_fault_of_a_network_breaks_the_promise_that_is_named(network: Any) -> None:
