@@ -69,6 +69,10 @@ class Deadline:
         return "Deadline(never)" if self._when == math.inf else f"Deadline(at={self._when:.3f})"
 
 
+#: Seconds by which sums of the clock's times may be wrong: what is left of a spent Budget.
+_ROUNDING: Final = 1e-9
+
+
 class Budget:
     """A pool of waiting time that many calls, streams and tasks share, as a value of ``timeout=``.
 
@@ -104,7 +108,8 @@ class Budget:
         Infinity for no limit. Needs no running loop.
         """
         now = 0.0 if self._loop is None else self._loop.time()
-        return max(0.0, self._seconds - self._spent.read(now))
+        left = self._seconds - self._spent.read(now)
+        return left if left > _ROUNDING else 0.0
 
     def __repr__(self) -> str:
         if self._seconds == math.inf:

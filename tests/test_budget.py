@@ -35,6 +35,18 @@ async def test_it_ends_an_operation_when_it_is_spent(call: Call) -> None:
         assert budget.remaining() == 0
 
 
+@virtual
+async def test_a_spent_one_has_nothing_left_by_rounding_either() -> None:
+    await asyncio.sleep(1_234_567.1)  # a clock that tells less than the tenth digit of seconds
+    async with stuck_pair() as (near, _):
+        left = []
+        for seconds in range(1, 100):
+            budget = Budget(seconds / 1000)
+            await outcome_of(near.read_some(timeout=budget))
+            left.append(budget.remaining())
+        assert left == [0.0] * len(left)
+
+
 @CALLS
 @virtual
 async def test_calls_one_after_the_other_share_it_and_the_time_between_is_free(call: Call) -> None:

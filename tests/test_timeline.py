@@ -304,7 +304,7 @@ async def test_the_real_clock_is_recorded_as_well(loop_variant: str) -> None:
         async with a_pair("tcp") as (near, _):
             await outcome_of(near.read_exactly(1, timeout=0.005))
     [event] = [event for event in timeline.events if event.kind == "timed out"]
-    assert 0.005 <= event.time < 2
+    assert 0.004 <= event.time < 2  # uvloop counts in milliseconds
     assert timeline.duration >= event.time
 
 
