@@ -18,6 +18,7 @@ import pytest
 import pytest_timeout
 from hypothesis import settings
 from real_time import counted
+from schedules import SHARES
 
 HERE = Path(__file__).parent
 LOOP_VARIANTS = ("stock", "debug", "eager", "uvloop")
@@ -45,6 +46,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail, instead of skip, a test of tests/foreign whose program is not installed",
     )
+    group.addoption(
+        "--one-of-many",
+        action="store_true",
+        help="beside a run without this option: leave out what is shown `once`, and play a share "
+        "of the orders on the stock loop, too (another one on each Python)",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis takes its seed, and pytest-asyncio its mode
@@ -52,6 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Complains now, and not in every test, when there is no such loop. The first uvloop opens
     # descriptors for the whole process: before the first test, so that it is not blamed for them.
     loop_factory_of(config.getoption("--loop"))().close()
+    if config.getoption("--one-of-many"):
+        SHARES["stock"] = 3
     # A background job of a shell ignores Ctrl-C, and so would the programs that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--loop") == "debug":
@@ -109,16 +118,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     variant = config.getoption("--loop")
     kept, left_out = [], []
     for item in items:
-        (left_out if runs_the_same_on_the_stock_loop(item, variant) else kept).append(item)
+        elsewhere = runs_the_same_on_the_stock_loop(item, variant) or shown_once(item)
+        (left_out if elsewhere else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
+
+
+def shown_once(item: pytest.Item) -> bool:
+    """By one run, which is not this one."""
+    return item.config.getoption("--one-of-many") and item.get_closest_marker("once") is not None
 
 
 def runs_the_same_on_the_stock_loop(item: pytest.Item, variant: str) -> bool:
     """On its own loop, which has nothing of this variant of it; the stock one is enough for it."""
     if variant == "stock":
         return False
+    asks = {"loop_variant", "loop_factory"}.intersection(getattr(item, "fixturenames", ()))
+    if item.get_closest_marker("asyncio") is None and not asks:  # no coroutine: makes its own loops
+        return True
     if item.get_closest_marker("own_loop") is not None:
         return True
     # A virtual clock is a loop. Its tasks are not eager, and it is not uvloop. Debug mode it has,
@@ -127,7 +145,7 @@ def runs_the_same_on_the_stock_loop(item: pytest.Item, variant: str) -> bool:
         (variant != "debug" or sys.version_info[:2] != (3, 13))
         and item.get_closest_marker("virtual_clock") is not None
         and inspect.iscoroutinefunction(getattr(item, "obj", None))
-        and not {"loop_variant", "loop_factory"}.intersection(getattr(item, "fixturenames", ()))
+        and not asks
     )
 
 

@@ -14,8 +14,8 @@ from netio.testing._exploring.notation import gaps
 from netio.testing.events import CANCEL, SCOPE
 
 NEXT, FAR = gaps(1), gaps(2)  # what may stand between two events
-# The stock loop plays all; of the others, each Python another share, of which one case in so many.
-SHARES = {"debug": 15, "eager": 2, "uvloop": 3}
+# One case in so many is played, another share on each Python. One run on the stock loop plays all.
+SHARES = {"stock": 1, "debug": 15, "eager": 2, "uvloop": 3}
 TICKS = 12  # more than any operation needs to be over, once something has ended its wait
 WAITS = "."  # what has happened last to an operation that is not over when they have passed
 
@@ -90,8 +90,13 @@ def thinned(schedules: Iterable[str], count: int, loop_variant: str) -> list[str
     """All, which are `count` distinct ones, or the share of this kind of loop on this Python."""
     cases = list(dict.fromkeys(schedules))
     assert len(cases) == count
-    share = SHARES.get(loop_variant, 1)
+    share = SHARES[loop_variant]
     return cases[sys.version_info.minor % share :: share]
+
+
+def plays_all(loop_variant: str) -> bool:
+    """Whether this run leaves out none of the orders."""
+    return SHARES[loop_variant] == 1
 
 
 def check_played(exploration: Exploration, cases: Iterable[str]) -> None:

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from netio._buffer import Direct, Gathering, ReceiveBuffer, Search
 
-pytestmark = pytest.mark.own_loop
-
 CHUNKS = st.lists(st.binary(min_size=1, max_size=40), max_size=12)
 SEPARATORS = st.lists(st.text("ab\n", min_size=1, max_size=4), min_size=1, max_size=3)
 

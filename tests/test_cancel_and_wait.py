@@ -41,7 +41,6 @@ async def test_what_has_ended_is_left_as_it_is() -> None:
     assert isinstance(failed.exception(), OSError)  # and not by netio: see the next test
 
 
-@pytest.mark.own_loop
 def test_an_error_from_before_the_call_is_still_told_by_asyncio_if_nobody_looks(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -282,7 +282,6 @@ async def test_these_waits_are_seen_by_observers() -> None:
     ]
 
 
-@pytest.mark.own_loop
 @pytest.mark.parametrize(
     ("waiting", "text"),
     [
@@ -366,7 +365,6 @@ async def test_a_task_that_waits_for_itself_is_refused() -> None:
     assert current.cancelling() == 0
 
 
-@pytest.mark.own_loop
 def test_a_task_of_another_loop_is_refused() -> None:
     other = asyncio.new_event_loop()
     future: asyncio.Future[None] = other.create_future()

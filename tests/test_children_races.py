@@ -220,7 +220,6 @@ def played(call: Call, kind: str, factory: Any, **options: Any) -> set[str]:
 ENDS = {"late": "late", "failing": "OSError", "deaf": "StillRunning"}
 
 
-@pytest.mark.own_loop
 @pytest.mark.parametrize("factory", TASK_FACTORIES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("call", [waiting_for, ending, shielding])
@@ -254,7 +253,6 @@ async def test_it_does_so_on_every_loop(call: Call, kind: str) -> None:
 # join. ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.own_loop
 @pytest.mark.parametrize("factory", TASK_FACTORIES)
 def test_a_join_answers_for_what_has_ended_and_ends_nothing(factory: str) -> None:
     """A future ends in the very moment it is told to, so that it is known what must come of it."""
@@ -296,7 +294,6 @@ def test_a_join_answers_for_what_has_ended_and_ends_nothing(factory: str) -> Non
     assert explored.schedules > 300
 
 
-@pytest.mark.own_loop
 @pytest.mark.parametrize("factory", TASK_FACTORIES)
 def test_a_join_never_cancels_the_task(factory: str) -> None:
     async def joining(stage: Stage) -> None:

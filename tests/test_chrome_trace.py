@@ -10,8 +10,6 @@ from trace_format import Event, checked_trace
 
 from netio.testing._timeline.chrome_trace import chrome_trace
 
-pytestmark = pytest.mark.own_loop
-
 
 def trace_of(main: Main, path: Path) -> list[Event]:
     recorded(main).write_chrome_trace(path / "trace.json")

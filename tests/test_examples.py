@@ -17,8 +17,6 @@ from pathlib import Path
 import pytest
 from real_time import block_until
 
-pytestmark = pytest.mark.own_loop
-
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 LINES_MAX = 59

@@ -21,8 +21,6 @@ import netio
 from netio import _cancels, _holding, _scopes, _shields, _stubborn
 from netio.testing import VirtualLoop
 
-pytestmark = pytest.mark.own_loop
-
 ROOT = Path(__file__).parent.parent
 RUNS = 200
 

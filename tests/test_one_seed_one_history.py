@@ -12,7 +12,6 @@ from fault_history import Run, digests
 from netio.testing import faults
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.own_loop
 
 SEED = 124  # one with which all faults fire
 OTHER_SEEDS = (87, 154, 30)

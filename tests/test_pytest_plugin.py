@@ -12,8 +12,6 @@ import pytest
 
 import netio.testing._leaks
 
-pytestmark = pytest.mark.own_loop
-
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from footprint import footprint
-from real_time import block_until
+from real_time import block_until, until
 from streams import outcome_of, ticks
 
 import netio
@@ -105,8 +105,7 @@ async def abandon_one(names: Names) -> None:
     """Ask for what is stuck, and leave when its thread has begun to."""
     asked = len(names.asked)
     task = asyncio.create_task(lookup("stuck.example"))
-    while len(names.asked) == asked:
-        await asyncio.sleep(0)
+    assert await until(lambda: len(names.asked) > asked)
     task.cancel()
     await asyncio.wait([task])
 

@@ -26,8 +26,6 @@ from netio._holding import Hold
 from netio._shields import Shield
 from netio._stubborn import Stubborn
 
-pytestmark = pytest.mark.own_loop
-
 PROGRAMS = 20_000
 OCCURRENCES_MIN = 10  # of each situation; the rarest comes 40 times
 RUN_S = 60  # takes 4 to 6

@@ -14,8 +14,6 @@ from netio.testing._timeline.sheet import COLOURS, LEFT, RIGHT, WIDTH
 from netio.testing._timeline.spans import Story
 from netio.testing._timeline.words import clean, length, safe, shortened, ticks, width_of
 
-pytestmark = pytest.mark.own_loop
-
 SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "br"}
 MANY = MAX_SHAPES * 3 // 2

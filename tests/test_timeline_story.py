@@ -9,8 +9,6 @@ from netio.testing import Network, faults
 from netio.testing._timeline.shares import pieces_of, tasks_within
 from netio.testing._timeline.spans import ScopeSpan, Story
 
-pytestmark = pytest.mark.own_loop
-
 
 def scope_of(story: Story, name: str) -> ScopeSpan:
     return next(s for task in story.tasks for s in task.scopes if s.name == name)
