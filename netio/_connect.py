@@ -1,4 +1,4 @@
-"""Making connections: addresses in order, one deadline over all, every failure kept."""
+"""Making connections: a name looked up, its addresses raced, one deadline over all."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 from netio._arguments import check_count, check_host, check_port
 from netio._channel import SocketChannel
 from netio._defaults import DEFAULT, STREAM_LIMIT_BYTES
-from netio._errors import ConnectFailed, DeadlineExceeded, format_address
-from netio._holding import give_turn
+from netio._errors import ConnectFailed, DeadlineExceeded
 from netio._limits import DEFAULT_TIMEOUTS, check_timeout, check_timeouts
 from netio._network import chosen_network
 from netio._opening import Opening
 from netio._operation import Operation
+from netio._racing import Race
 from netio._sockets import connected_peer
 from netio._stream import Stream
 
 if TYPE_CHECKING:
-    from netio._channel import Channel
     from netio._limits import Timeout, Timeouts
     from netio._network import Network
     from netio._resolve import Target
@@ -36,9 +35,11 @@ def connect_tcp(
 ) -> Opening[Stream]:
     """Connect to a TCP port: ``async with connect_tcp(...) as stream``, or ``await`` it.
 
-    The addresses of `host` are tried in the order the system gives them, each for at most
-    ``timeouts.attempt`` seconds, all within one limit. Small messages are sent at once
-    (``TCP_NODELAY``).
+    The addresses of `host` race (RFC 8305, "happy eyeballs"): they are tried in the order the
+    system gives them, families in turn, each for at most ``timeouts.attempt`` seconds; the next one
+    begins as soon as one has failed, or when the latest has not answered for a quarter of a second.
+    The first to answer is taken, the others are closed before this returns. Small messages are sent
+    at once (``TCP_NODELAY``).
 
     `timeout`: seconds for all of it, a `Deadline` or `Budget`, None for no limit; left out, the
     limit is ``timeouts.connect``. Within it ``timeouts.resolve`` and ``timeouts.attempt`` hold,
@@ -52,7 +53,8 @@ def connect_tcp(
 
     Raises:
         ConnectFailed: the name does not resolve, or no address could be connected to; its
-            `attempts` has one error for each. Nothing is left open, and it may be tried again.
+            `attempts` has one error for each, in the order they were tried in. Nothing is left
+            open, and it may be tried again.
         DeadlineExceeded: the limit, or that of the lookup, was reached first; `attempts` has the
             failures until then.
         TypeError, ValueError: at the call, before any I/O.
@@ -112,12 +114,13 @@ async def _connect(
     loop = asyncio.get_running_loop()
     whole = Operation("connect_tcp", peer=(host, port))
     whole.start(loop.time(), timeout, timeouts.connect, "connect")
-    failures: list[Exception] = []
+    race: Race | None = None
     try:
         targets = await _resolve(host, port, whole, timeouts, network)
-        channel = await _first_to_answer(targets, failures, whole, timeouts, network)
+        race = Race(targets, whole, network, timeouts.attempt)
+        channel = await race.winner()
     except asyncio.CancelledError as cancelled:
-        whole.mark(cancelled, attempts=failures)
+        whole.mark(cancelled, attempts=race.failures if race is not None else ())
         raise
     finally:
         whole.stop_clocks(loop.time())
@@ -146,45 +149,3 @@ async def _resolve(
     if not targets:
         raise ConnectFailed(f"{whole}: {host} has no address")
     return targets
-
-
-async def _first_to_answer(
-    targets: list[Target],
-    failures: list[Exception],
-    whole: Operation,
-    timeouts: Timeouts,
-    network: Network,
-) -> Channel:
-    """The first connection that is made; the `failures` before it are added to that list."""
-    loop = asyncio.get_running_loop()
-    for target in targets:
-        await give_turn()  # on loopback a connect answers without waiting (law 35)
-        now = loop.time()
-        if failures and whole.deadline <= now:
-            raise whole.exceeded(now, _tried(failures), attempts=failures)
-        attempt = Operation("connect", peer=target.address)
-        attempt.start(now, DEFAULT, timeouts.attempt, "attempt")
-        attempt.within(whole)
-        try:
-            return await network.dial(target, attempt)
-        except DeadlineExceeded as error:
-            failures.append(error.with_traceback(None))  # which would make a cycle
-            if whole.deadline <= (now := loop.time()):
-                raise whole.exceeded(now, _tried(failures), attempts=failures) from error
-        except OSError as error:
-            failures.append(_named(error, target))
-    raise ConnectFailed(f"{whole}: {_tried(failures)}", attempts=failures) from failures[-1]
-
-
-def _named(error: OSError, target: Target) -> OSError:
-    """The same error, with the address it belongs to in its message."""
-    text = f"{format_address(target.address)}: {error.strerror or error}"
-    named = OSError(error.errno, text) if error.errno else OSError(text)
-    named.__cause__ = error.with_traceback(None)  # which would make a cycle
-    return named
-
-
-def _tried(failures: list[Exception]) -> str:
-    reasons = "; ".join(str(getattr(error, "strerror", None) or error) for error in failures)
-    count = "1 address" if len(failures) == 1 else f"{len(failures)} addresses"
-    return f"tried {count}: {reasons}"

@@ -62,6 +62,10 @@ TIMER_STEP_SECONDS: Final = 0.001
 # sendmsg takes at most IOV_MAX buffers (1024 on Linux); more than 64 gain nothing.
 BUFFERS_PER_SEND: Final = 64
 
+# An address that has not answered for so long gets company: the next one is tried beside it. What
+# RFC 8305 recommends (section 5); curl has 0.2 s, Go's net 0.3 s.
+ATTEMPT_DELAY_SECONDS: Final = 0.25
+
 # Lookups of one loop that may be stuck in the C library at once; more wait their turn.
 MAX_LOOKUPS: Final = 64
 

@@ -89,7 +89,8 @@ class DeadlineExceeded(NetioError, TimeoutError):
         expected: bytes the operation needed, or None where that is open.
         scope: the scope that fired (its name, once the error was pickled), or None.
         scope_name: the name of that scope, or None.
-        attempts: when connecting, one error for each address tried so far.
+        attempts: when connecting, one error for each address tried so far, in the order in which
+            they were.
         partial: on a bare socket the bytes that were consumed; on a stream ``b""``.
     """
 
@@ -136,8 +137,8 @@ class ConnectFailed(NetioError, OSError):
     """No address could be connected to, or a name does not resolve, also one to listen on.
 
     Attributes:
-        attempts: one error for each address tried, in order; for a name that does not resolve,
-            the error of the lookup.
+        attempts: one error for each address tried, in the order in which they were; for a name that
+            does not resolve, the error of the lookup.
         errno: the number of the last attempt's error; None for a lookup, and where it has none.
     """
 

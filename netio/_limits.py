@@ -252,10 +252,11 @@ class Timeouts:
 
     Attributes:
         connect: all of connecting: the lookup and every attempt. 30 s is enough for a slow
-            lookup and two dead addresses (Go's http.DefaultTransport dials for 30 s).
+            lookup and a slow peer (Go's http.DefaultTransport dials for 30 s).
         resolve: the lookup of a name. 10 s is two tries of resolv.conf's default of 5 s.
         attempt: one address. 10 s is a SYN and three retransmissions (after 1, 2 and 4 s,
-            RFC 6298), so that a dead address leaves time for the next one.
+            RFC 6298). The next address does not wait for that: it is tried beside the first after
+            a quarter of a second.
         read: one read that names no limit of its own. 60 s, as nginx's client_body_timeout and
             proxy_read_timeout.
         write: one write that names no limit of its own. 60 s, as nginx's send_timeout.

@@ -15,6 +15,7 @@ import socket
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from netio._arguments import check_socket
+from netio._attempts import SocketAttempt
 from netio._channel import SocketChannel
 from netio._errors import ConnectFailed, format_address
 from netio._readiness import DescriptorReadiness
@@ -23,6 +24,7 @@ from netio._resolve import Target, resolver_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from netio._attempts import Attempt
     from netio._channel import Channel
     from netio._errors import Address
     from netio._operation import Operation
@@ -30,14 +32,6 @@ if TYPE_CHECKING:
 
 
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
-
-# What a connect that has begun says; Windows has a number of its own. (Not EAGAIN: on Linux that
-# means that there is no free port or no room, and nothing is going to happen.)
-_IN_PROGRESS: Final = {
-    errno.EINPROGRESS,
-    errno.EINTR,
-    getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS),
-}
 
 # What accept says when there is nothing to accept, or when the connection at hand is broken
 # already: Linux passes on what the network had to say about it (accept(2)).
@@ -91,8 +85,8 @@ class Network(Protocol):
     async def resolve(self, host: str, port: int, operation: Operation) -> list[Target]:
         """The addresses of a name. Raises ``OSError`` for none, `DeadlineExceeded` in time."""
 
-    async def dial(self, target: Target, operation: Operation) -> Channel:
-        """One attempt to connect. Raises ``OSError``, or `DeadlineExceeded` in time."""
+    def begin_dial(self, target: Target) -> Attempt:
+        """Begin one attempt to connect, and wait for nothing. Raises ``OSError``."""
 
     async def listen(
         self, host: str | None, port: int, operation: Operation, *, backlog: int
@@ -107,23 +101,16 @@ class SystemNetwork:
         """See `Network`."""
         return await resolver_of(asyncio.get_running_loop()).lookup(host, port, operation)
 
-    async def dial(self, target: Target, operation: Operation) -> SocketChannel:
-        """See `Network`. Whatever happens, no socket is left behind."""
-        loop = asyncio.get_running_loop()
+    def begin_dial(self, target: Target) -> SocketAttempt:
+        """See `Network`."""
         sock = socket.socket(target.family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
             no_delay(sock)
-            number = sock.connect_ex(target.address)
-            if number in _IN_PROGRESS:
-                await _finish_connecting(sock, operation, loop)
-            elif number:
-                raise OSError(number, os.strerror(number))
-            _refuse_self_connection(sock)
+            return SocketAttempt(asyncio.get_running_loop(), sock, target.address)
         except BaseException:
             sock.close()
             raise
-        return SocketChannel(loop, sock, target.address)
 
     async def listen(
         self, host: str | None, port: int, operation: Operation, *, backlog: int
@@ -149,7 +136,7 @@ def chosen_network(network: Network | None) -> Network:
     if network is None:
         return _SYSTEM
     if not isinstance(network, Network):
-        raise TypeError(f"network must have resolve, dial and listen; {network!r} has not")
+        raise TypeError(f"network must have resolve, begin_dial and listen; {network!r} has not")
     return network
 
 
@@ -188,42 +175,6 @@ def no_delay(sock: socket.socket) -> None:
     if sock.family in _INTERNET:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-async def _finish_connecting(
-    sock: socket.socket, operation: Operation, loop: asyncio.AbstractEventLoop
-) -> None:
-    readiness = DescriptorReadiness(loop, sock.fileno())
-    try:
-        while not _connected(sock):
-            now = loop.time()
-            if operation.deadline <= now:
-                raise operation.exceeded(now, "the peer has not answered")
-            await readiness.wait_writable(operation)
-            await operation.let_scopes_answer(loop)
-    finally:
-        readiness.release()
-
-
-def _connected(sock: socket.socket) -> bool:
-    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if number:
-        raise OSError(number, os.strerror(number))
-    try:
-        sock.getpeername()
-    except OSError:
-        return False
-    return True
-
-
-def _refuse_self_connection(sock: socket.socket) -> None:
-    """A port of the ephemeral range that nobody listens on can be connected to itself.
-
-    TCP allows that (simultaneous open); to the caller it is a refused port. Go's net does the
-    same.
-    """
-    if sock.getsockname() == sock.getpeername():
-        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
 
 def check_listener(sock: socket.socket) -> None:

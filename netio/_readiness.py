@@ -267,6 +267,19 @@ class DescriptorReadiness(Readiness):
             self._watch_writable()
         return self.park(waiter, WRITABLE)
 
+    def watch_writable(self, stand_in: Waiter, waiter: Waiter) -> None:
+        """Once this is writable, the wait of `waiter`, which waits elsewhere, is over.
+
+        So one task waits for several descriptors, by one future. `stand_in` waits here in its
+        place, which it keeps, and without a limit.
+        """
+        if not self._watches_writable:
+            self._watch_writable()
+        stand_in.future = waiter.future
+        stand_in.awaits = WRITABLE
+        if stand_in not in self.waiters:
+            self.waiters = (*self.waiters, stand_in)
+
     def _watch_readable(self) -> None:
         if self.closed:
             return

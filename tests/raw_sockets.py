@@ -77,11 +77,11 @@ HAS_IPV6 = has_ipv6()
 
 
 @contextlib.contextmanager
-def full_listener() -> Iterator[tuple[str, int]]:
+def full_listener(host: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[str, int]]:
     """A black hole: its backlog is full, and the kernel drops what would connect."""
     with contextlib.ExitStack() as opened:
         listening = opened.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
+        listening.bind((host, port))
         listening.listen(0)
         address = listening.getsockname()
         for _ in range(8):

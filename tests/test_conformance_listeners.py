@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import netio
+from netio._attempts import Made
 from netio._memory import memory_pair
 from netio.testing import (
     ConformanceReport,
@@ -145,49 +146,62 @@ class MixesConnections(WithListeners):
 class WrongAddress(Network):
     """A client has another address than its peer is told."""
 
-    async def dial(self, target: Any, operation: Any) -> Any:
-        channel = await super().dial(target, operation)
-        channel._local = ("10.9.9.9", 9)
-        return channel
+    def begin_dial(self, target: Any) -> Any:
+        attempt = super().begin_dial(target)
+        attempt._connection.near._local = ("10.9.9.9", 9)
+        return attempt
+
+
+class Leaking(Made):
+    """It is made, and says so when it was waited for."""
+
+    def __init__(self, channel: Any) -> None:
+        super().__init__(channel)
+        self.looks = 0
+
+    def check(self) -> Any:
+        self.looks += 1
+        return super().check() if self.looks > 1 else None
+
+    def watch(self, waiter: Any) -> None:
+        asyncio.get_running_loop().call_soon(waiter.wake)
+
+    def close(self) -> None:
+        pass
 
 
 class LeaksOnCancel(Network):
     """A connect that is cancelled leaves its connection open."""
 
-    async def dial(self, target: Any, operation: Any) -> Any:
-        channel = await super().dial(target, operation)
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            self.left = channel
-            raise
-        return channel
+    def begin_dial(self, target: Any) -> Any:
+        self.left = channel = super().begin_dial(target).check()
+        return Leaking(channel)
 
 
 class IgnoresLimits(Network):
     """Takes its time to connect."""
 
-    async def dial(self, target: Any, operation: Any) -> Any:
+    async def resolve(self, host: str, port: int, operation: Any) -> Any:
         await asyncio.sleep(0.01)
-        return await super().dial(target, operation)
+        return await super().resolve(host, port, operation)
 
 
 class ConnectsToNobody(Network):
     """Connects though nobody listens."""
 
-    async def dial(self, target: Any, operation: Any) -> Any:
+    def begin_dial(self, target: Any) -> Any:
         if self._listener_at(target.address):
-            return await super().dial(target, operation)
+            return super().begin_dial(target)
         channel, self.nobody = memory_pair(asyncio.get_running_loop())
-        return channel
+        return Made(channel)
 
 
 class RefusesOddly(Network):
     """Raises an error of its own where nobody listens."""
 
-    async def dial(self, target: Any, operation: Any) -> Any:
+    def begin_dial(self, target: Any) -> Any:
         if self._listener_at(target.address):
-            return await super().dial(target, operation)
+            return super().begin_dial(target)
         raise netio.StreamClosed("nobody listens")
 
 

@@ -14,8 +14,8 @@ from streams import outcome_of, tcp_sockets
 from virtual import virtual_loop
 
 import netio
-from netio import _network
-from netio.testing import Network, assert_fired, faults
+from netio import _attempts, _network
+from netio.testing import Link, Network, assert_fired, faults
 
 NAMES = {"server": "10.0.0.1"}
 
@@ -167,7 +167,7 @@ async def test_a_port_of_our_own_that_would_connect_to_itself_is_refused() -> No
         sock.bind(("127.0.0.1", 0))
         sock.connect(sock.getsockname())
         with pytest.raises(ConnectionRefusedError):
-            _network._refuse_self_connection(sock)
+            _attempts._refuse_self_connection(sock)
 
 
 async def test_a_connect_that_did_not_begin_has_failed(
@@ -203,7 +203,7 @@ async def test_an_error_of_a_foreign_class_keeps_its_message_and_cause() -> None
             super().__init__("odd")
 
     class Odder(Network):
-        async def dial(self, *_: object) -> Any:
+        def begin_dial(self, *_: object) -> Any:
             raise Odd
 
     with pytest.raises(netio.ConnectFailed, match="odd") as caught:
@@ -237,11 +237,60 @@ async def test_an_attempt_that_is_not_answered_leaves_time_for_the_next_address(
     hole = faults.BlackHole()
     network.add(hole, to="10.0.0.1")
     async with netio.serve_tcp(echo, "server", 7000, network=network):
-        timeouts = netio.Timeouts(attempt=3)
+        timeouts = netio.Timeouts(attempt=0.125)
         async with netio.connect_tcp("dual", 7000, timeouts=timeouts, network=network) as stream:
             assert stream.peer == ("10.0.0.2", 7000)
-        assert virtual_loop().time() == 3.0
+        assert virtual_loop().time() == 0.125
     assert_fired(hole)
+
+
+DUAL = ["10.0.0.1", "10.0.0.2", "fd00::1", "10.0.0.3", "fd00::2"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "tried"),
+    [
+        (DUAL, ["10.0.0.1", "fd00::1", "10.0.0.2", "fd00::2", "10.0.0.3"]),
+        (DUAL[::-1], ["fd00::2", "10.0.0.3", "fd00::1", "10.0.0.2", "10.0.0.1"]),
+        (DUAL[:2], ["10.0.0.1", "10.0.0.2"]),
+    ],
+)
+@pytest.mark.virtual_clock
+async def test_families_take_turns_and_the_order_within_each_is_kept(
+    listed: list[str], tried: list[str]
+) -> None:
+    with pytest.raises(netio.ConnectFailed) as caught:
+        await netio.connect_tcp("dual", 1, network=Network(names={"dual": listed}))
+    assert len(caught.value.attempts) == len(tried)
+    for attempt, address in zip(caught.value.attempts, tried, strict=True):
+        assert address in str(attempt)
+
+
+@pytest.mark.virtual_clock
+async def test_the_next_address_is_tried_after_a_quarter_of_a_second_beside_the_first() -> None:
+    """The first one answers in the end, and is taken: it was not given up."""
+    network = Network(
+        names={"dual": ["10.0.0.1", "10.0.0.2", "10.0.0.3"]},
+        links={"10.0.0.1": Link(latency=0.375), "10.0.0.2": Link(latency=0.375)},
+        record=True,
+    )
+    async with netio.serve_tcp(echo, "10.0.0.1", 7, network=network):
+        async with netio.connect_tcp("dual", 7, network=network) as stream:
+            assert stream.peer == ("10.0.0.1", 7)
+            assert virtual_loop().time() == 0.75
+    begun = [event.time for event in network.events if event.what == "connect"]
+    assert begun == [0.0, 0.25, 0.5]
+
+
+@pytest.mark.virtual_clock
+async def test_a_cancel_says_which_addresses_had_failed_until_then() -> None:
+    network = Network(names={"dual": ["10.0.0.1", "10.0.0.2"]})
+    network.add(faults.BlackHole(), to="10.0.0.2")
+    with pytest.raises(netio.DeadlineExceeded) as caught:
+        async with netio.timeout(1):
+            await netio.connect_tcp("dual", 7, network=network)
+    [attempt] = caught.value.attempts
+    assert "10.0.0.1:7" in str(attempt)
 
 
 @pytest.mark.virtual_clock
@@ -250,7 +299,7 @@ async def test_all_attempts_unanswered_are_a_failed_connect_with_each_of_them() 
     network.add(faults.BlackHole())
     with pytest.raises(netio.ConnectFailed) as caught:
         await netio.connect_tcp("dark", 1, timeouts=netio.Timeouts(attempt=3), network=network)
-    assert virtual_loop().time() == 6.0
+    assert virtual_loop().time() == 3.25
     assert [error.limit for error in caught.value.attempts] == ["attempt"] * 2  # type: ignore
 
 
@@ -260,7 +309,7 @@ async def test_one_deadline_over_all_names_its_limit_and_the_attempts(limit: str
     network = Network(names={"dark": ["10.0.0.9", "10.0.0.1", "10.0.0.2"]})
     network.add(faults.BlackHole(), to="10.0.0.1")
     network.add(faults.BlackHole(), to="10.0.0.2")
-    timeouts = netio.Timeouts(attempt=3, connect=5)
+    timeouts = netio.Timeouts(attempt=4.875, connect=5)
     options: dict[str, Any] = {
         "call": {"timeout": 5},
         "connect": {},

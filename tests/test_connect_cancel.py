@@ -1,11 +1,13 @@
 """Connecting that is cut, at any moment and by anything, leaves nothing behind."""
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from footprint import footprint, settled
@@ -13,8 +15,7 @@ from raw_sockets import full_listener
 from streams import outcome_of, ticks
 
 import netio
-from netio import _network
-from netio._readiness import DescriptorReadiness
+from netio import _attempts, _racing
 
 
 async def until_closed(stream: netio.Stream) -> None:
@@ -53,25 +54,18 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def unready(monkeypatch: pytest.MonkeyPatch) -> list[DescriptorReadiness]:
+def unready(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connect over loopback is through at once; this makes each look again after one wait."""
-    made: list[DescriptorReadiness] = []
-
-    class Known(DescriptorReadiness):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            self.looks = 0
-            made.append(self)
-
-    original = _network._connected
+    looked: WeakSet[socket.socket] = WeakSet()
+    original = _attempts._connected
 
     def connected(sock: socket.socket) -> bool:
-        made[-1].looks += 1  # type: ignore[attr-defined]
-        return made[-1].looks > 1 and original(sock)  # type: ignore[attr-defined]
+        if sock not in looked:
+            looked.add(sock)
+            return False
+        return original(sock)
 
-    monkeypatch.setattr(_network, "DescriptorReadiness", Known)
-    monkeypatch.setattr(_network, "_connected", connected)
-    return made
+    monkeypatch.setattr(_attempts, "_connected", connected)
 
 
 async def closed_by(cut: Callable[["asyncio.Task[netio.Stream]"], object], opening: Any) -> Any:
@@ -88,7 +82,7 @@ async def closed_by(cut: Callable[["asyncio.Task[netio.Stream]"], object], openi
 @pytest.mark.real_time("the thread of the lookup needs a moment")
 async def test_a_cancel_at_any_tick_leaves_nothing_behind(
     lookups: dict[str, list[str]],
-    unready: list[DescriptorReadiness],
+    unready: None,
     port: int,
     host: str,
 ) -> None:
@@ -138,6 +132,47 @@ async def test_a_black_hole_is_left_for_the_next_address_by_the_limit_of_an_atte
         async with netio.connect_tcp("dual.example", black_hole[1], timeouts=timeouts) as stream:
             assert stream.peer == ("127.0.0.2", black_hole[1])
     assert await settled(before) == before
+
+
+@pytest.mark.parametrize("first", ["refuses", "hole", "fine"])
+@pytest.mark.any_clock
+async def test_a_race_leaves_no_socket_behind(
+    first: str, lookups: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All mixes of three, on sockets of the system, run to their ends and cut in every wait."""
+    monkeypatch.setattr(_racing, "ATTEMPT_DELAY_SECONDS", 0.002)
+    lookups["three.example"] = hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+    timeouts = netio.Timeouts(attempt=0.006)
+    for mix in itertools.product([first], ["refuses", "hole", "fine"], ["refuses", "hole", "fine"]):
+        with there_are(dict(zip(hosts, mix, strict=True))) as port:
+            before = footprint()
+            for cut_after in (None, *range(5)):
+                connecting = netio.connect_tcp("three.example", port, timeouts=timeouts)
+                task = asyncio.create_task(connecting)
+                if cut_after is not None:
+                    await ticks(cut_after)
+                    task.cancel()
+                outcome = await outcome_of(task)
+                if isinstance(outcome, netio.Stream):
+                    assert outcome.peer == (hosts[mix.index("fine")], port)
+                    await outcome.aclose()
+                elif cut_after is None:
+                    assert "fine" not in mix
+                    assert len(outcome.attempts) == 3
+                assert await settled(before) == before
+
+
+@contextlib.contextmanager
+def there_are(kinds: dict[str, str]) -> Iterator[int]:
+    """On one port of each host: a listener, a black hole, or nobody."""
+    with contextlib.ExitStack() as opened:
+        port = opened.enter_context(socket.create_server(("127.0.0.9", 0))).getsockname()[1]
+        for host, kind in kinds.items():
+            if kind == "fine":
+                opened.enter_context(socket.create_server((host, port)))
+            elif kind == "hole":
+                opened.enter_context(full_listener(host, port))
+        yield port
 
 
 async def test_a_cancel_while_the_peer_is_silent_leaves_nothing_behind(

@@ -250,9 +250,46 @@ FAULTS = [
         "a cancelled connect leaves its socket open",
         "test_connect_cancel.py::test_a_cancel_while_the_peer_is_silent_leaves_nothing_behind",
         (
-            "_network.py",
-            "        except BaseException:\n            sock.close()\n",
-            "        except OSError:\n            sock.close()\n",
+            "_racing.py",
+            "            for run in self._running:\n                run.attempt.close()\n",
+            "            pass\n",
+        ),
+    ),
+    fault(
+        "the loser of a race is left open",
+        "test_connect_mixes.py::test_the_first_good_one_wins_or_every_failure_is_told[60.0-slow]",
+        (
+            "_racing.py",
+            "            for run in self._running:\n                run.attempt.close()\n",
+            "            for run in self._running[1:]:\n                run.attempt.close()\n",
+        ),
+    ),
+    fault(
+        "the next address has to wait though one has failed",
+        "test_connect_mixes.py::test_the_first_good_one_wins_or_every_failure_is_told[60.0-refuses]",
+        (
+            "_racing.py",
+            "        self._next_at = -math.inf if self._begun < len(self._targets) else math.inf\n",
+            "",
+        ),
+    ),
+    fault(
+        "the failures of a race are told in the order in which they came",
+        "test_connect_mixes.py::test_the_first_good_one_wins_or_every_failure_is_told[60.0-hole]",
+        (
+            "_racing.py",
+            "for place in sorted(self._failures)",
+            "for place in self._failures",
+        ),
+    ),
+    fault(
+        "an address that answers in the tick of the limit is not looked at",
+        "test_connect_races.py::test_a_race_of_two_answers_by_the_table_and_leaves_nothing_behind",
+        (
+            "_racing.py",
+            "                channel = self._look()\n",
+            "                late = self._whole.deadline <= self._loop.time()\n"
+            "                channel = None if late else self._look()\n",
         ),
     ),
     fault(

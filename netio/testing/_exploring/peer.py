@@ -13,6 +13,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
+from netio._attempts import Made
 from netio._channel import SocketChannel
 from netio._memory import MemoryChannel
 from netio._resolve import Target
@@ -20,6 +21,7 @@ from netio._resolve import Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from netio._attempts import Attempt
     from netio._channel import Channel
     from netio._network import Acceptor
     from netio._operation import Operation
@@ -201,9 +203,9 @@ class PeerNetwork:
         """Every name is there."""
         return [Target(socket.AF_INET, (host, port))]
 
-    async def dial(self, target: Target, operation: Operation) -> Channel:
+    def begin_dial(self, target: Target) -> Attempt:
         """One end of a new connection, of which the stage has the other."""
-        return self._dial()
+        return Made(self._dial())
 
     async def listen(
         self, host: str | None, port: int, operation: Operation, *, backlog: int

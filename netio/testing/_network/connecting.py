@@ -96,7 +96,7 @@ class Connecting(Connection):
         self._listener: MemoryAcceptor | None = None
         self._answered = False
         self._refused = False
-        self._dialling: Operation | None = None
+        self._dialling: Waiter | None = None
 
     # The client's side.
 
@@ -104,23 +104,15 @@ class Connecting(Connection):
         """Ask for the connection."""
         self.upstream.put(Handshake("connect", self._connect_arrived))
 
-    async def answer(self, operation: Operation) -> None:
-        """Wait until it is answered, or until the operation's deadline, which is an error."""
-        if not self._answered:
-            readiness = Readiness(self.loop)
-            self._dialling = operation
-            try:
-                while not self._answered:
-                    now = self.loop.time()
-                    if operation.deadline <= now:
-                        raise operation.exceeded(now, "the peer has not answered")
-                    await readiness.park(operation)
-                    await operation.let_scopes_answer(self.loop)
-            finally:
-                self._dialling = None
-                readiness.release()
+    def answer(self) -> MemoryChannel | None:
+        """The client's end, once it is connected; None: not answered yet. A refusal is an error."""
         if self._refused:
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        return self.near if self._answered else None
+
+    def wake_when_answered(self, waiter: Waiter) -> None:
+        """The client waits for the answer."""
+        self._dialling = waiter
 
     def give_up(self) -> None:
         """The client wants it no more, or was refused."""
@@ -142,8 +134,9 @@ class Connecting(Connection):
 
     def _end_wait(self) -> None:
         self._answered = True
-        if self._dialling is not None:
-            self._dialling.wake()
+        waiter, self._dialling = self._dialling, None
+        if waiter is not None:
+            waiter.wake()
 
     # The server's side.
 
@@ -181,6 +174,25 @@ class Connecting(Connection):
             return
         self._listener.offer(self)
         self.opened()
+
+
+class MemoryAttempt:
+    """The client's side of a connection that is not answered yet."""
+
+    def __init__(self, connection: Connecting) -> None:
+        self._connection = connection
+
+    def check(self) -> MemoryChannel | None:
+        """See `netio._attempts.Attempt`."""
+        return self._connection.answer()
+
+    def watch(self, waiter: Waiter) -> None:
+        """See `netio._attempts.Attempt`."""
+        self._connection.wake_when_answered(waiter)
+
+    def close(self) -> None:
+        """See `netio._attempts.Attempt`."""
+        self._connection.give_up()
 
 
 class MemoryAcceptor(Readiness):

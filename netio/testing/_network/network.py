@@ -22,14 +22,19 @@ from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_timeouts
 from netio._resolve import Target
 from netio._stream import Stream
 from netio.testing import faults
-from netio.testing._network.connecting import Connecting, MemoryAcceptor, wait_until
+from netio.testing._network.connecting import (
+    Connecting,
+    MemoryAcceptor,
+    MemoryAttempt,
+    wait_until,
+)
 from netio.testing._network.placement import Place, Placement
 
 if TYPE_CHECKING:
     import asyncio
 
+    from netio._attempts import Attempt
     from netio._errors import KnownAddress
-    from netio._memory import MemoryChannel
     from netio._network import Acceptor
     from netio._operation import Operation
 
@@ -192,18 +197,15 @@ class Network(Place[Connecting]):
             raise unknown
         return [_target(address, port) for address in addresses]
 
-    async def dial(self, target: Target, operation: Operation) -> MemoryChannel:
-        """One attempt to connect, from the address that it goes to.
+    def begin_dial(self, target: Target) -> Attempt:
+        """Begin one attempt to connect, from the address that it goes to.
 
-        Returns: the client's end.
+        Returns: the attempt, which gives the client's end.
 
         Raises:
-            OSError: nobody listens there, or no port is free.
-            DeadlineExceeded: it is not answered in time.
-
-        Cancellation: nothing is left behind.
+            OSError: no port is free.
         """
-        return await self._dial(target, operation, None)
+        return self._begin_dial(target, None)
 
     async def listen(
         self, host: str | None, port: int, operation: Operation, *, backlog: int
@@ -298,17 +300,10 @@ class Network(Place[Connecting]):
         self._equip(connection, self._link_faults[link])
         return connection
 
-    async def _dial(
-        self, target: Target, operation: Operation, source: str | None
-    ) -> MemoryChannel:
+    def _begin_dial(self, target: Target, source: str | None) -> MemoryAttempt:
         connection = self._begin(target, source)
         connection.begin()
-        try:
-            await connection.answer(operation)
-        except BaseException:
-            connection.give_up()
-            raise
-        return connection.near
+        return MemoryAttempt(connection)
 
     def _listener_at(self, address: KnownAddress) -> MemoryAcceptor | None:
         host, port = _host_and_port(address)
@@ -363,21 +358,19 @@ class Host:
             return [_target(address, port) for address in self._addresses]
         return await self._network.resolve(host, port, operation)
 
-    async def dial(self, target: Target, operation: Operation) -> MemoryChannel:
-        """As `Network.dial`, from an address of this machine.
+    def begin_dial(self, target: Target) -> Attempt:
+        """As `Network.begin_dial`, from an address of this machine.
 
-        Returns: the client's end.
+        Returns: the attempt.
 
         Raises:
-            OSError, DeadlineExceeded: as there.
-
-        Cancellation: as there.
+            OSError: as there, and where this machine has no address of that family.
         """
         family = _family(_host_and_port(target.address)[0])
         source = next((a for a in self._addresses if _family(a) == family), None)
         if source is None:
             raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
-        return await self._network._dial(target, operation, source)
+        return self._network._begin_dial(target, source)
 
     async def listen(
         self, host: str | None, port: int, operation: Operation, *, backlog: int
