@@ -26,6 +26,7 @@ from netio._errors import (
 )
 from netio._iterator import StreamIterator
 from netio._limits import Budget, Deadline, Rate, Timeout, Timeouts
+from netio._lookups import Resolver
 from netio._observer import Observer, observe
 from netio._observing import Wait
 from netio._opening import Opening
@@ -69,6 +70,7 @@ __all__ = [
     "Opening",
     "OperationSnapshot",
     "Rate",
+    "Resolver",
     "Scope",
     "ScopeSnapshot",
     "Server",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from netio._arguments import check_count, check_host, check_port
 from netio._channel import SocketChannel
 from netio._defaults import DEFAULT, STREAM_LIMIT_BYTES
 from netio._errors import ConnectFailed, DeadlineExceeded
 from netio._limits import DEFAULT_TIMEOUTS, check_timeout, check_timeouts
+from netio._lookups import check_resolver, look_up
 from netio._network import chosen_network
 from netio._opening import Opening
 from netio._operation import Operation
@@ -20,6 +21,7 @@ from netio._stream import Stream
 
 if TYPE_CHECKING:
     from netio._limits import Timeout, Timeouts
+    from netio._lookups import Resolver
     from netio._network import Network
     from netio._resolve import Target
 
@@ -31,6 +33,7 @@ def connect_tcp(
     timeout: Timeout = DEFAULT,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     limit: int = STREAM_LIMIT_BYTES,
+    resolver: Resolver | None = None,
     network: Network | None = None,
 ) -> Opening[Stream]:
     """Connect to a TCP port: ``async with connect_tcp(...) as stream``, or ``await`` it.
@@ -46,8 +49,9 @@ def connect_tcp(
     whatever it is. `timeouts`: the limits of the new stream, of the lookup and of each attempt.
     `limit`: the longest record in bytes, unless a call says
     otherwise; the stream holds no more unread than that, or what a call asks for, and one read of
-    64 KiB. `network`: connect there instead of on the system's
-    network; None is the system's.
+    64 KiB. `resolver`: what looks the name up, see `Resolver`; None is the network's, which is
+    ``getaddrinfo`` in a thread on the system's. Numeric addresses are not looked up. `network`:
+    connect there instead of on the system's network; None is the system's.
 
     Returns: an awaitable that gives the `Stream`, and a context manager that closes it.
 
@@ -67,8 +71,9 @@ def connect_tcp(
     check_timeout(timeout)
     check_count(limit, "limit", at_least=1)
     check_timeouts(timeouts)
-    connect = _connect(host, port, timeout, timeouts, limit, chosen_network(network))
-    return Opening("connect_tcp", connect)
+    check_resolver(resolver)
+    way = _Way(host, port, timeouts, resolver, chosen_network(network))
+    return Opening("connect_tcp", _connect(way, timeout, limit))
 
 
 def open_stream(
@@ -108,34 +113,44 @@ def stream_pair(
     )
 
 
-async def _connect(
-    host: str, port: int, timeout: Timeout, timeouts: Timeouts, limit: int, network: Network
-) -> Stream:
+class _Way(NamedTuple):
+    """Where to connect, and what by."""
+
+    host: str
+    port: int
+    timeouts: Timeouts
+    resolver: Resolver | None
+    network: Network
+
+
+async def _connect(way: _Way, timeout: Timeout, limit: int) -> Stream:
     loop = asyncio.get_running_loop()
-    whole = Operation("connect_tcp", peer=(host, port))
-    whole.start(loop.time(), timeout, timeouts.connect, "connect")
+    whole = Operation("connect_tcp", peer=(way.host, way.port))
+    whole.start(loop.time(), timeout, way.timeouts.connect, "connect")
     race: Race | None = None
     try:
-        targets = await _resolve(host, port, whole, timeouts, network)
-        race = Race(targets, whole, network, timeouts.attempt)
+        targets = await _resolve(way, whole)
+        race = Race(targets, whole, way.network, way.timeouts.attempt)
         channel = await race.winner()
     except asyncio.CancelledError as cancelled:
         whole.mark(cancelled, attempts=race.failures if race is not None else ())
         raise
     finally:
         whole.stop_clocks(loop.time())
-    return Stream(channel, timeouts=timeouts, limit=limit)
+    return Stream(channel, timeouts=way.timeouts, limit=limit)
 
 
-async def _resolve(
-    host: str, port: int, whole: Operation, timeouts: Timeouts, network: Network
-) -> list[Target]:
+async def _resolve(way: _Way, whole: Operation) -> list[Target]:
     loop = asyncio.get_running_loop()
+    host, port = way.host, way.port
     lookup = Operation("connect_tcp: lookup", peer=(host, port))
-    lookup.start(loop.time(), DEFAULT, timeouts.resolve, "resolve")
+    lookup.start(loop.time(), DEFAULT, way.timeouts.resolve, "resolve")
     lookup.within(whole)
     try:
-        targets = await network.resolve(host, port, lookup)
+        if way.resolver is None:
+            targets = await way.network.resolve(host, port, lookup)
+        else:
+            targets = await look_up(way.resolver, host, port, lookup)
     except DeadlineExceeded as error:
         now = loop.time()
         if whole.deadline <= now:

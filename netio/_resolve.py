@@ -44,7 +44,7 @@ class _Lookup:
         self.error: Exception | None = None
 
 
-class Resolver:
+class SystemResolver:
     """The lookups of one loop: at most `MAX_LOOKUPS` threads, further lookups wait their turn.
 
     Attributes:
@@ -64,11 +64,9 @@ class Resolver:
 
         Raises `DeadlineExceeded` at the operation's deadline, and what ``getaddrinfo`` raises.
         """
-        if _may_be_numeric(host):
-            try:
-                return _addresses(host, port, flags | socket.AI_NUMERICHOST)
-            except socket.gaierror:
-                pass  # not numeric: somebody has to be asked
+        numeric = numeric_targets(host, port, flags)
+        if numeric is not None:
+            return numeric
         readiness = Readiness(asyncio.get_running_loop())
         try:
             await self._take_place(operation, readiness)
@@ -172,6 +170,19 @@ def _check(operation: Operation, readiness: Readiness, progress: str) -> None:
         raise operation.exceeded(now, progress)
 
 
+def numeric_targets(host: str | None, port: int, flags: int = 0) -> list[Target] | None:
+    """What `host` says itself, without a lookup; None: it is a name, and somebody has to be asked.
+
+    No `host` at all is the address of this machine, or all of them where `flags` say so.
+    """
+    if _may_be_numeric(host):
+        try:
+            return _addresses(host, port, flags | socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            pass
+    return None
+
+
 def _may_be_numeric(host: str | None) -> bool:
     """Whether asking for `host` in the loop's thread is worth it: a name is never asked there."""
     return host is None or ":" in host or host.rstrip(".").rpartition(".")[2][:1].isdigit()
@@ -188,12 +199,14 @@ def _addresses(host: str | None, port: int, flags: int) -> list[Target]:
     return list(dict.fromkeys(targets))
 
 
-_resolvers: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Resolver]] = WeakKeyDictionary()
+_resolvers: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, SystemResolver]] = (
+    WeakKeyDictionary()
+)
 
 
-def resolver_of(loop: asyncio.AbstractEventLoop) -> Resolver:
+def resolver_of(loop: asyncio.AbstractEventLoop) -> SystemResolver:
     """The resolver of `loop`; its threads are counted there."""
     resolver = _resolvers.get(loop)
     if resolver is None:
-        resolver = _resolvers[loop] = Resolver()
+        resolver = _resolvers[loop] = SystemResolver()
     return resolver

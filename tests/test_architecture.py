@@ -15,8 +15,8 @@ LAYERS = {
     "_stopwatch _tasks _children _turns _observing _waiting _carrying",
     2: "_channel _memory _buffer",
     3: "_stream _receiving _sending _iterator _sockets _observer _statistics _connection_limits",
-    4: "_resolve _network _attempts _racing _connect _server _opening _snapshot",
-    5: "testing",
+    4: "_resolve _network _attempts _racing _lookups _connect _server _opening _snapshot",
+    5: "testing integrations",
     6: "__init__",
 }
 LAYER_OF = {module: layer for layer, modules in LAYERS.items() for module in modules.split()}

@@ -1,0 +1,1 @@
+"""What joins netio to other people's libraries; each module asks for an extra of its own."""
