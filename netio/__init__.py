@@ -30,6 +30,7 @@ from netio._lookups import Resolver
 from netio._observer import Observer, observe
 from netio._observing import Wait
 from netio._opening import Opening
+from netio._proxies import HttpProxy, Proxy, Socks5Proxy
 from netio._scopes import (
     Scope,
     current_deadline,
@@ -63,12 +64,14 @@ __all__ = [
     "ConnectionReset",
     "Deadline",
     "DeadlineExceeded",
+    "HttpProxy",
     "IncompleteRead",
     "LimitExceeded",
     "NetioError",
     "Observer",
     "Opening",
     "OperationSnapshot",
+    "Proxy",
     "Rate",
     "Resolver",
     "Scope",
@@ -78,6 +81,7 @@ __all__ = [
     "ShutdownReport",
     "Snapshot",
     "SocketView",
+    "Socks5Proxy",
     "StillRunning",
     "Stream",
     "StreamBusy",

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netio._arguments import check_count, check_host, check_port
 from netio._channel import SocketChannel
 from netio._defaults import DEFAULT, STREAM_LIMIT_BYTES
-from netio._errors import ConnectFailed, DeadlineExceeded
-from netio._limits import DEFAULT_TIMEOUTS, check_timeout, check_timeouts
-from netio._lookups import check_resolver, look_up
+from netio._errors import ConnectFailed, DeadlineExceeded, NetioError
+from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_timeout, check_timeouts
+from netio._lookups import check_resolver, look_up, within
 from netio._network import chosen_network
 from netio._opening import Opening
 from netio._operation import Operation
+from netio._proxies import chosen_proxy
 from netio._racing import Race
 from netio._sockets import connected_peer
 from netio._stream import Stream
 
 if TYPE_CHECKING:
-    from netio._limits import Timeout, Timeouts
+    from netio._channel import Channel
+    from netio._limits import Timeout
     from netio._lookups import Resolver
     from netio._network import Network
+    from netio._proxies import Proxy
     from netio._resolve import Target
+
+# Of the dialogue with a proxy, which has that of the whole.
+_NO_LIMITS: Final = Timeouts(connect=None, resolve=None, attempt=None, read=None, write=None)
 
 
 def connect_tcp(
@@ -34,6 +40,7 @@ def connect_tcp(
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     limit: int = STREAM_LIMIT_BYTES,
     resolver: Resolver | None = None,
+    proxy: Proxy | str | None = None,
     network: Network | None = None,
 ) -> Opening[Stream]:
     """Connect to a TCP port: ``async with connect_tcp(...) as stream``, or ``await`` it.
@@ -47,18 +54,21 @@ def connect_tcp(
     `timeout`: seconds for all of it, a `Deadline` or `Budget`, None for no limit; left out, the
     limit is ``timeouts.connect``. Within it ``timeouts.resolve`` and ``timeouts.attempt`` hold,
     whatever it is. `timeouts`: the limits of the new stream, of the lookup and of each attempt.
-    `limit`: the longest record in bytes, unless a call says
-    otherwise; the stream holds no more unread than that, or what a call asks for, and one read of
-    64 KiB. `resolver`: what looks the name up, see `Resolver`; None is the network's, which is
-    ``getaddrinfo`` in a thread on the system's. Numeric addresses are not looked up. `network`:
-    connect there instead of on the system's network; None is the system's.
+    `limit`: the longest record in bytes, unless a call says otherwise; the stream holds no more
+    unread than that, or what a call asks for, and one read of 64 KiB.
+    `resolver`: what looks the name up, see `Resolver`; None is the network's, which is
+    ``getaddrinfo`` in a thread on the system's. Numeric addresses are not looked up.
+    `proxy`: what connects instead, a `Socks5Proxy`, an `HttpProxy`, or a URL
+    (``"socks5://user:password@host:1080"``, ``"http://host:3128"``). Its addresses race, and it
+    looks `host` up; `Stream.peer` is the proxy. None is no proxy, whatever the environment says.
+    `network`: connect there instead of on the system's network; None is the system's.
 
     Returns: an awaitable that gives the `Stream`, and a context manager that closes it.
 
     Raises:
-        ConnectFailed: the name does not resolve, or no address could be connected to; its
-            `attempts` has one error for each, in the order they were tried in. Nothing is left
-            open, and it may be tried again.
+        ConnectFailed: the name does not resolve, no address could be connected to, or the proxy
+            has not done it; `attempts` has one error for each address, in the order they were tried
+            in, or the proxy's. Nothing is left open, and it may be tried again.
         DeadlineExceeded: the limit, or that of the lookup, was reached first; `attempts` has the
             failures until then.
         TypeError, ValueError: at the call, before any I/O.
@@ -72,7 +82,8 @@ def connect_tcp(
     check_count(limit, "limit", at_least=1)
     check_timeouts(timeouts)
     check_resolver(resolver)
-    way = _Way(host, port, timeouts, resolver, chosen_network(network))
+    proxy = chosen_proxy(proxy)
+    way = _Way(host, port, timeouts, resolver, proxy, chosen_network(network))
     return Opening("connect_tcp", _connect(way, timeout, limit))
 
 
@@ -120,7 +131,18 @@ class _Way(NamedTuple):
     port: int
     timeouts: Timeouts
     resolver: Resolver | None
+    proxy: Proxy | None
     network: Network
+
+    @property
+    def first(self) -> tuple[str, int]:
+        """Where the connection of this machine goes to."""
+        return (self.host, self.port) if self.proxy is None else (self.proxy.host, self.proxy.port)
+
+    @property
+    def whose(self) -> str:
+        """Whose addresses those are, if not those of `host`."""
+        return "" if self.proxy is None else f"the proxy {self.proxy}"
 
 
 async def _connect(way: _Way, timeout: Timeout, limit: int) -> Stream:
@@ -130,8 +152,10 @@ async def _connect(way: _Way, timeout: Timeout, limit: int) -> Stream:
     race: Race | None = None
     try:
         targets = await _resolve(way, whole)
-        race = Race(targets, whole, way.network, way.timeouts.attempt)
+        race = Race(targets, whole, way.network, way.timeouts.attempt, whose=way.whose)
         channel = await race.winner()
+        if way.proxy is not None:
+            return await _through(way.proxy, channel, way, whole, limit)
     except asyncio.CancelledError as cancelled:
         whole.mark(cancelled, attempts=race.failures if race is not None else ())
         raise
@@ -142,7 +166,7 @@ async def _connect(way: _Way, timeout: Timeout, limit: int) -> Stream:
 
 async def _resolve(way: _Way, whole: Operation) -> list[Target]:
     loop = asyncio.get_running_loop()
-    host, port = way.host, way.port
+    host, port = way.first
     lookup = Operation("connect_tcp: lookup", peer=(host, port))
     lookup.start(loop.time(), DEFAULT, way.timeouts.resolve, "resolve")
     lookup.within(whole)
@@ -159,8 +183,33 @@ async def _resolve(way: _Way, whole: Operation) -> list[Target]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConnectFailed(
-            f"{whole}: {host} does not resolve: {reason}", attempts=[error.with_traceback(None)]
+            f"{whole}: {way.whose or host} does not resolve: {reason}",
+            attempts=[error.with_traceback(None)],
         ) from error
     if not targets:
-        raise ConnectFailed(f"{whole}: {host} has no address")
+        raise ConnectFailed(f"{whole}: {way.whose or host} has no address")
     return targets
+
+
+async def _through(
+    proxy: Proxy, channel: Channel, way: _Way, whole: Operation, limit: int
+) -> Stream:
+    """Have the proxy at the other end connect `channel` on, under the limit of the whole."""
+    stream = Stream(channel, timeouts=_NO_LIMITS, limit=limit)
+    try:
+        asked = _ask(proxy, stream, way, whole)
+        await within(whole, asked, f"{way.whose} has not answered")
+    except BaseException:
+        stream.abort()
+        raise
+    stream.timeouts = way.timeouts
+    return stream
+
+
+async def _ask(proxy: Proxy, stream: Stream, way: _Way, whole: Operation) -> None:
+    try:
+        await proxy.connect(stream, way.host, way.port)
+    except (NetioError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        text = f"{whole}: {way.whose} has not connected it: {reason}"
+        raise ConnectFailed(text, attempts=[error.with_traceback(None)]) from error

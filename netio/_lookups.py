@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from netio._errors import DeadlineExceeded
+from netio._limits import MARKS
 from netio._resolve import Target, numeric_targets
 from netio._scopes import timeout_at
 
@@ -75,6 +76,10 @@ async def within(operation: Operation, work: Awaitable[T], progress: str) -> T:
     try:
         async with scope:
             return await work
+    except asyncio.CancelledError as cancelled:
+        for mark in MARKS:  # what `work` was about is not what the program has called
+            cancelled.__dict__.pop(mark, None)
+        raise
     except DeadlineExceeded as error:
         if error.scope is not scope:
             raise

@@ -54,13 +54,24 @@ class Race(Waiter):
         "_seconds",
         "_targets",
         "_whole",
+        "_whose",
     )
 
     def __init__(
-        self, targets: list[Target], whole: Operation, network: Network, seconds: float | None
+        self,
+        targets: list[Target],
+        whole: Operation,
+        network: Network,
+        seconds: float | None,
+        *,
+        whose: str = "",
     ) -> None:
-        """`seconds` are those that each attempt may take; None: as many as the whole has."""
+        """`seconds` are those that each attempt may take; None: as many as the whole has.
+
+        `whose` the addresses are, in errors, where they are not those of the `whole`.
+        """
         super().__init__()
+        self._whose = f" of {whose}" if whose else ""
         self._targets = interleaved(targets)
         self._whole = whole
         self._network = network
@@ -175,7 +186,8 @@ class Race(Waiter):
         failures, targets = self.failures, len(self._targets)
         reasons = "; ".join(str(getattr(error, "strerror", None) or error) for error in failures)
         tried = str(targets) if len(failures) == targets else f"{len(failures)} of {targets}"
-        return f"tried {tried} {'address' if targets == 1 else 'addresses'}: {reasons}"
+        noun = "address" if targets == 1 else "addresses"
+        return f"tried {tried} {noun}{self._whose}: {reasons}"
 
     def describe(self, wait: Wait) -> None:
         self._running[0].operation.describe(wait)

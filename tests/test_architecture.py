@@ -15,7 +15,7 @@ LAYERS = {
     "_stopwatch _tasks _children _turns _observing _waiting _carrying",
     2: "_channel _memory _buffer",
     3: "_stream _receiving _sending _iterator _sockets _observer _statistics _connection_limits",
-    4: "_resolve _network _attempts _racing _lookups _connect _server _opening _snapshot",
+    4: "_resolve _network _attempts _racing _lookups _proxies _connect _server _opening _snapshot",
     5: "testing integrations",
     6: "__init__",
 }

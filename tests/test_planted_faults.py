@@ -256,6 +256,16 @@ FAULTS = [
         ),
     ),
     fault(
+        "a connect through a proxy that is cut leaves the stream open",
+        "test_proxies.py::test_a_cancel_in_any_wait_is_raised_and_nothing_is_left[socks]",
+        ("_connect.py", "        stream.abort()\n        raise\n", "        raise\n"),
+    ),
+    fault(
+        "what a resolver is cut by is not told as the limit",
+        "test_resolver.py::test_it_is_cut_at_the_limit_which_is_named",
+        ("_lookups.py", "        if error.scope is not scope:\n", "        if True:\n"),
+    ),
+    fault(
         "the loser of a race is left open",
         "test_connect_mixes.py::test_the_first_good_one_wins_or_every_failure_is_told[60.0-slow]",
         (

@@ -23,7 +23,7 @@ PROMISED = {
     "remaining_ms", "deadline_after_ms",
     # streams
     "connect_tcp", "open_stream", "stream_pair", "Stream", "StreamStatistics", "SocketView",
-    "Resolver",
+    "Resolver", "Proxy", "Socks5Proxy", "HttpProxy",
     # bare sockets
     "read_bytes", "readuntil", "write_bytes",
     # servers

@@ -167,3 +167,29 @@ async def test_a_bare_socket_leaves_the_rest_to_other_code() -> None:
             assert await netio.readuntil(sock, b"\r\n", timeout=PATIENCE_S) == b"head\r\n"
             sock.settimeout(PATIENCE_S)
             assert sock.recv(4, socket.MSG_WAITALL) == b"body"
+
+
+async def test_ncat_is_a_proxy_for_http_connect() -> None:
+    port = free_port()
+    proxy = ["ncat", "--listen", "127.0.0.1", str(port), "--proxy-type", "http"]
+    async with netio.serve_tcp(greet, "127.0.0.1", grace=0) as server:
+        for login in ("", "me:secret@"):
+            options = ["--proxy-auth", "me:secret"] if login else []
+            async with running(*proxy, *options):
+                await (await connected(port)).aclose()
+                url = f"http://{login}127.0.0.1:{port}"
+                async with netio.connect_tcp("127.0.0.1", server.port, proxy=url) as stream:
+                    assert await stream.read_exactly(5) == b"hello"
+                    await stream.write(b"back")
+                    assert await stream.read_exactly(4, timeout=PATIENCE_S) == b"back"
+                if login:
+                    url = f"http://me:wrong@127.0.0.1:{port}"
+                    with pytest.raises(netio.ConnectFailed, match="answers 407"):
+                        await netio.connect_tcp("127.0.0.1", server.port, proxy=url)
+            port = free_port()
+            proxy[3] = str(port)
+
+
+async def greet(stream: netio.Stream) -> None:
+    await stream.write(b"hello")
+    await stream.write(await stream.read_exactly(4))
