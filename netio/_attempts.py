@@ -84,7 +84,6 @@ class SocketAttempt:
         self._sock = sock
         self._peer = address
         self._readiness: DescriptorReadiness | None = None  # most attempts never wait
-        self._stand_in = Waiter()
 
     def check(self) -> SocketChannel | None:
         """See `Attempt`."""
@@ -98,6 +97,7 @@ class SocketAttempt:
         """See `Attempt`."""
         if self._readiness is None:
             self._readiness = DescriptorReadiness(self._loop, self._sock.fileno())
+            self._stand_in = Waiter()
         self._readiness.watch_writable(self._stand_in, waiter)
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from netio._opening import Opening
 from netio._operation import Operation
 from netio._proxies import chosen_proxy
 from netio._racing import Race
+from netio._resolve import numeric_targets
 from netio._sockets import connected_peer
 from netio._stream import Stream
 
@@ -165,6 +166,16 @@ async def _connect(way: _Way, timeout: Timeout, limit: int) -> Stream:
 
 
 async def _resolve(way: _Way, whole: Operation) -> list[Target]:
+    host, port = way.first
+    targets = numeric_targets(host, port)
+    if targets is None:
+        targets = await _look_up(way, whole)
+    if not targets:
+        raise ConnectFailed(f"{whole}: {way.whose or host} has no address")
+    return targets
+
+
+async def _look_up(way: _Way, whole: Operation) -> list[Target]:
     loop = asyncio.get_running_loop()
     host, port = way.first
     lookup = Operation("connect_tcp: lookup", peer=(host, port))
@@ -172,9 +183,8 @@ async def _resolve(way: _Way, whole: Operation) -> list[Target]:
     lookup.within(whole)
     try:
         if way.resolver is None:
-            targets = await way.network.resolve(host, port, lookup)
-        else:
-            targets = await look_up(way.resolver, host, port, lookup)
+            return await way.network.resolve(host, port, lookup)
+        return await look_up(way.resolver, host, port, lookup)
     except DeadlineExceeded as error:
         now = loop.time()
         if whole.deadline <= now:
@@ -186,9 +196,6 @@ async def _resolve(way: _Way, whole: Operation) -> list[Target]:
             f"{whole}: {way.whose or host} does not resolve: {reason}",
             attempts=[error.with_traceback(None)],
         ) from error
-    if not targets:
-        raise ConnectFailed(f"{whole}: {way.whose or host} has no address")
-    return targets
 
 
 async def _through(

@@ -55,9 +55,6 @@ async def look_up(resolver: Resolver, host: str, port: int, operation: Operation
 
     Raises `DeadlineExceeded` at the operation's deadline, and ``OSError``.
     """
-    numeric = numeric_targets(host, port)
-    if numeric is not None:
-        return numeric
     asked = _ask(resolver, host, port)
     found = await within(operation, asked, "the resolver has not answered")
     return _targets(resolver, found, port)

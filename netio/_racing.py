@@ -95,17 +95,17 @@ class Race(Waiter):
         """
         try:
             while True:
-                channel = self._look()
-                if channel is not None:
-                    return channel
-                now = self._loop.time()
-                if self._begun:
+                await give_turn()  # on loopback a connect answers without waiting (law 35)
+                self._begin_next()
+                while True:
+                    channel = self._look()
+                    if channel is not None:
+                        return channel
+                    now = self._loop.time()
                     self._give_up(now)
-                if now < self._next_at:
+                    if self._next_at <= now:
+                        break
                     await self._wait()
-                else:
-                    await give_turn()  # on loopback a connect answers without waiting (law 35)
-                    self._begin_next()
         finally:
             if self._readiness is not None:
                 self._readiness.release()
@@ -206,10 +206,10 @@ def interleaved(targets: list[Target]) -> list[Target]:
 
     RFC 8305, section 4, with a First Address Family Count of 1.
     """
+    if len(targets) < 3:
+        return targets
     families: dict[int, list[Target]] = {}
     for target in targets:
         families.setdefault(target.family, []).append(target)
-    if len(families) < 2:
-        return targets
     rounds = itertools.zip_longest(*families.values())
     return [target for turn in rounds for target in turn if target is not None]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from virtual import virtual_loop
 
 import netio
 from netio._attempts import Made
@@ -181,9 +182,9 @@ class LeaksOnCancel(Network):
 class IgnoresLimits(Network):
     """Takes its time to connect."""
 
-    async def resolve(self, host: str, port: int, operation: Any) -> Any:
-        await asyncio.sleep(0.01)
-        return await super().resolve(host, port, operation)
+    def begin_dial(self, target: Any) -> Any:
+        virtual_loop().advance(0.01)
+        return super().begin_dial(target)
 
 
 class ConnectsToNobody(Network):

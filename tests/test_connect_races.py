@@ -76,8 +76,8 @@ class KnownRace(Race):
     last: "KnownRace"
     __slots__ = ()
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         KnownRace.last = self
 
     def reach_limit(self) -> None:
@@ -131,8 +131,8 @@ class OneAddress:
             before = footprint()
             port = listeners[0].getsockname()[1]
             play = Play(stage, self._connect(port))
-            while not Gated.made or not KnownRace.last.waiting:
-                await streams.ticks(1)
+            await streams.ticks(10)
+            assert KnownRace.last.waiting
             answer = await play.outcome(self._acts(KnownRace.last))
             check(play, answer, self.answer_of(answer, play), self.table(play.happened))
             if isinstance(answer, netio.Stream):
