@@ -166,12 +166,19 @@ async def test_a_race_leaves_no_socket_behind(
 def there_are(kinds: dict[str, str]) -> Iterator[int]:
     """On one port of each host: a listener, a black hole, or nobody."""
     with contextlib.ExitStack() as opened:
-        port = opened.enter_context(socket.create_server(("127.0.0.9", 0))).getsockname()[1]
-        for host, kind in kinds.items():
-            if kind == "fine":
-                opened.enter_context(socket.create_server((host, port)))
-            elif kind == "hole":
-                opened.enter_context(full_listener(host, port))
+        while True:
+            free = opened.enter_context(socket.create_server(("127.0.0.9", 0)))
+            port = free.getsockname()[1]
+            try:
+                for host, kind in kinds.items():
+                    if kind == "fine":
+                        opened.enter_context(socket.create_server((host, port)))
+                    elif kind == "hole":
+                        opened.enter_context(full_listener(host, port))
+            except OSError:  # one of them is not free on another host
+                opened.close()
+            else:
+                break
         yield port
 
 
