@@ -71,7 +71,7 @@ class Race(Waiter):
         `whose` the addresses are, in errors, where they are not those of the `whole`.
         """
         super().__init__()
-        self._whose = f" of {whose}" if whose else ""
+        self._whose = whose
         self._targets = interleaved(targets)
         self._whole = whole
         self._network = network
@@ -150,10 +150,11 @@ class Race(Waiter):
         for run in late:
             self._leave(run, run.operation.exceeded(now, "the peer has not answered"))
         left = self._begun < len(self._targets)
-        failures = self.failures
         if (late or left) and self._whole.deadline <= now:
+            failures = self.failures
             raise self._whole.exceeded(now, self._tried(), attempts=failures) from failures[-1]
         if not self._running and not left:
+            failures = self.failures
             failed = ConnectFailed(f"{self._whole}: {self._tried()}", attempts=failures)
             raise failed from failures[-1]
 
@@ -187,7 +188,8 @@ class Race(Waiter):
         reasons = "; ".join(str(getattr(error, "strerror", None) or error) for error in failures)
         tried = str(targets) if len(failures) == targets else f"{len(failures)} of {targets}"
         noun = "address" if targets == 1 else "addresses"
-        return f"tried {tried} {noun}{self._whose}: {reasons}"
+        of = f" of {self._whose}" if self._whose else ""
+        return f"tried {tried} {noun}{of}: {reasons}"
 
     def describe(self, wait: Wait) -> None:
         self._running[0].operation.describe(wait)

@@ -297,9 +297,9 @@ FAULTS = [
         "test_connect_races.py::test_a_race_of_two_answers_by_the_table_and_leaves_nothing_behind",
         (
             "_racing.py",
-            "                channel = self._look()\n",
-            "                late = self._whole.deadline <= self._loop.time()\n"
-            "                channel = None if late else self._look()\n",
+            "                    channel = self._look()\n",
+            "                    late = self._whole.deadline <= self._loop.time()\n"
+            "                    channel = None if late else self._look()\n",
         ),
     ),
     fault(
