@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,9 +17,13 @@ from streams import a_pair, outcome_of, ticks
 from virtual import on_virtual_clock, python_task_factory
 
 import netio
-from netio import _network, _resolve
+from netio import _resolve
+from netio._attempts import SocketAttempt
+from netio._channel import SocketChannel
 from netio._operation import Operation
+from netio._racing import Race
 from netio._readiness import Readiness
+from netio._resolve import Target
 from netio._turns import turns_of
 from netio.testing import Link, Network
 
@@ -88,31 +93,39 @@ async def connecting_in_memory() -> AsyncIterator[Work]:
             stream.abort()
 
 
+class Unanswered(SocketAttempt):
+    """One over a socket of which the kernel says for a while that it is not connected yet."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        self._loop, self._sock, self._peer, self._readiness = loop, sock, None, None
+        self.answered = False
+
+    def check(self) -> SocketChannel | None:
+        if not self.answered:
+            return None
+        self._stop_watching()
+        return SocketChannel(self._loop, self._sock)
+
+    def close(self) -> None:
+        self._stop_watching()
+
+
 @contextlib.asynccontextmanager
 async def connecting() -> AsyncIterator[Work]:
-    """Over a socket of which the kernel says for a while that it is not connected yet."""
-    loop = asyncio.get_running_loop()
-    answers = _network._connected
+    """A race of one address, over a socket."""
     one, other = full_pair()
-
-    def connected(sock: socket.socket) -> bool:
-        return released and answers(sock)
-
-    released = False
+    attempt = Unanswered(asyncio.get_running_loop(), one)
+    network: Any = SimpleNamespace(begin_dial=lambda target: attempt)
 
     def release() -> None:
-        nonlocal released
-        released = True
+        attempt.answered = True
         drain(other)
 
-    _network._connected = connected  # type: ignore[assignment]
-    try:
-        with one, other:
-            yield Work(
-                lambda: _network._finish_connecting(one, operation("connect"), loop), release
-            )
-    finally:
-        _network._connected = answers
+    async def race() -> None:
+        await Race([Target(socket.AF_UNIX, "")], operation("connect"), network, None).winner()
+
+    with one, other:
+        yield Work(race, release)
 
 
 def full_pair() -> tuple[socket.socket, socket.socket]:
@@ -142,7 +155,7 @@ async def looking_up() -> AsyncIterator[Work]:
         lookup.finished = True
         one.wake()
 
-    yield Work(lambda: _resolve.Resolver()._answer(lookup, one, Readiness(loop)), release)
+    yield Work(lambda: _resolve.SystemResolver()._answer(lookup, one, Readiness(loop)), release)
 
 
 @contextlib.asynccontextmanager
