@@ -155,8 +155,8 @@ class Race(Waiter):
             raise self._whole.exceeded(now, self._tried(), attempts=failures) from failures[-1]
         if not self._running and not left:
             failures = self.failures
-            failed = ConnectFailed(f"{self._whole}: {self._tried()}", attempts=failures)
-            raise failed from failures[-1]
+            text = f"{self._whole}: {self._tried()}"  # the error in a local would make a cycle
+            raise ConnectFailed(text, attempts=failures) from failures[-1]
 
     def _leave(self, run: _Run, failure: Exception) -> None:
         self._running.remove(run)
