@@ -1,7 +1,8 @@
 """A resolver that asks name servers itself, by aiodns (c-ares): the extra ``netio-streams[dns]``.
 
 `getaddrinfo` of the system takes a thread for each lookup, and one that is stuck keeps it. This has
-one thread for all of them, which c-ares runs.
+one thread for all of them, which c-ares runs; and once it was used, pycares keeps one that closes
+resolvers until the process ends.
 """
 
 from __future__ import annotations
