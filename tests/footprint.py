@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from real_time import until
 
+NULL_DEVICE = os.stat(os.devnull).st_rdev
+
 
 class Footprint(NamedTuple):
     descriptors: frozenset[int]
@@ -31,9 +33,9 @@ def descriptors() -> list[int]:
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
-            if os.readlink(f"/proc/self/fd/{name}") != os.devnull:
+            if os.fstat(int(name)).st_rdev != NULL_DEVICE:
                 found.append(int(name))
-        except FileNotFoundError:
+        except OSError:
             pass  # the one that listdir itself had open
     return found
 
