@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
+import re
 import socket
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 if TYPE_CHECKING:
     import array
@@ -65,11 +66,15 @@ def writable_view(buffer: Buffer) -> memoryview:
     return view
 
 
+#: What no name and no address has, but a URL, or an address in brackets.
+_OF_NO_HOST: Final = re.compile(r"[\s/?#@\[\]]")
+
+
 def check_host(host: str) -> None:
     """A name or a numeric address."""
     if not isinstance(host, str):
         raise TypeError(f"host must be a str, not {type(host).__name__}")
-    if not host or not host.isprintable():
+    if not host or not host.isprintable() or _OF_NO_HOST.search(host):
         raise ValueError(f"host must be a name or an address, not {host!r}")
     try:
         host.encode("idna")
