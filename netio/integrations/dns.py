@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 try:
     import aiodns
@@ -52,7 +52,7 @@ class DnsResolver:
         """
         if isinstance(nameservers, str):
             raise TypeError("nameservers must be a list of addresses, not a str")
-        self._options: dict[str, object] = {"nameservers": list(nameservers) or None}
+        self._options: dict[str, Any] = {"nameservers": list(nameservers) or None}
         if timeout is not None:
             self._options["timeout"] = timeout
         if tries is not None:
