@@ -26,6 +26,7 @@ from netio._errors import (
 )
 from netio._iterator import StreamIterator
 from netio._limits import Budget, Deadline, Rate, Timeout, Timeouts
+from netio._listen import Listener, listen_tcp
 from netio._lookups import Resolver
 from netio._observer import Observer, observe
 from netio._observing import Wait
@@ -53,6 +54,7 @@ from netio._sockets import read_bytes, readuntil, write_bytes
 from netio._statistics import StreamStatistics
 from netio._stream import Stream
 from netio._tasks import join
+from netio._unix import connect_unix, listen_unix, serve_unix
 
 __all__ = [
     "DEFAULT",
@@ -67,6 +69,7 @@ __all__ = [
     "HttpProxy",
     "IncompleteRead",
     "LimitExceeded",
+    "Listener",
     "NetioError",
     "Observer",
     "Opening",
@@ -94,9 +97,12 @@ __all__ = [
     "Wait",
     "cancel_and_wait",
     "connect_tcp",
+    "connect_unix",
     "current_deadline",
     "deadline_after_ms",
     "join",
+    "listen_tcp",
+    "listen_unix",
     "move_on_after",
     "move_on_at",
     "observe",
@@ -106,6 +112,7 @@ __all__ = [
     "remaining",
     "remaining_ms",
     "serve_tcp",
+    "serve_unix",
     "shield",
     "shielded",
     "snapshot",

@@ -84,7 +84,10 @@ class ShutdownReport:
 
 
 class Server:
-    """A running server, made by `serve_tcp`. An async context manager that closes on leaving."""
+    """A running server, made by `serve_tcp` or `serve_unix`.
+
+    An async context manager that closes on leaving.
+    """
 
     def __init__(
         self,
@@ -398,7 +401,7 @@ def serve_tcp(
 
     Cancellation: nothing is left behind.
     """
-    _check_functions(handler, on_error)
+    check_functions(handler, on_error)
     if host is not None:
         check_host(host)
     check_port(port)
@@ -420,7 +423,8 @@ def serve_tcp(
     return Opening("serve_tcp", _serve(make_server, where, backlog, timeouts))
 
 
-def _check_functions(handler: object, on_error: object) -> None:
+def check_functions(handler: object, on_error: object) -> None:
+    """TypeError for what cannot handle connections, or be told of errors."""
     if not callable(handler):
         raise TypeError(f"handler must be an async function, not {handler!r}")
     if on_error is not None and (not callable(on_error) or iscoroutinefunction(on_error)):

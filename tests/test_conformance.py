@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any
 
 import pytest
 import streams
+import unix_paths
 
 import netio
 import netio.testing
 from netio.testing import (
     ConformanceReport,
     Verdict,
+    check_listener,
     check_stream,
+    listener_checks,
     stream_checks,
 )
 
@@ -50,6 +54,25 @@ def connect_on_loopback(server: netio.Server, **options: Any) -> Any:
 loopback = netio.testing.accepted_pairs(serve_on_loopback, connect_on_loopback)
 
 
+def serve_on_a_path(handler: Any, **options: Any) -> Any:
+    name = tempfile.mktemp(prefix="netio-")
+    return netio.serve_unix(handler, name, **options)
+
+
+def serve_on_a_name(handler: Any, **options: Any) -> Any:
+    return netio.serve_unix(handler, unix_paths.abstract_name(), **options)
+
+
+def connect_to_a_path(server: netio.Server, **options: Any) -> Any:
+    [address] = server.addresses
+    assert isinstance(address, str | bytes)
+    return netio.connect_unix(address, **options)
+
+
+unix_path = netio.testing.accepted_pairs(serve_on_a_path, connect_to_a_path)
+unix_name = netio.testing.accepted_pairs(serve_on_a_name, connect_to_a_path)
+
+
 # What a transport of sockets has, and one in memory has not.
 OF_SOCKETS = {"a_detached_socket_is_the_callers", "a_closed_stream_leaves_no_descriptor"}
 OF_TOLD_TIMERS = {"a_closed_stream_leaves_no_timer"}
@@ -60,22 +83,28 @@ def not_applicable(report: ConformanceReport) -> set[str]:
     return {result.name for result in report.not_applicable}
 
 
-TRANSPORTS = {"memory": memory, "unix": unix, "loopback": loopback}
+TRANSPORTS = {
+    "memory": memory,
+    "unix": unix,
+    "unix path": unix_path,
+    "unix name": unix_name,
+    "loopback": loopback,
+}
 
 
 @pytest.fixture(scope="module")
 def reports(loop_factory: LoopFactory) -> dict[str, ConformanceReport]:
-    """Of all transports: each in a thread, since most of the time is spent with waiting."""
+    """Of all transports: some at a time, in threads, since most of it is spent with waiting."""
 
     def look(make_pair: Any) -> ConformanceReport:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(check_stream(make_pair, both_ways=False))
 
-    with ThreadPoolExecutor(len(TRANSPORTS)) as pool:
+    with ThreadPoolExecutor(3) as pool:
         return dict(zip(TRANSPORTS, pool.map(look, TRANSPORTS.values()), strict=True))
 
 
-@pytest.mark.timeout(60)  # the first one waits for all
+@pytest.mark.timeout(120)  # the first one waits for all
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_transport_of_netio_conforms(
     reports: dict[str, ConformanceReport], transport: str, loop_variant: str
@@ -88,7 +117,7 @@ def test_a_transport_of_netio_conforms(
     assert len(report.kept) == len(stream_checks()) - len(expected)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_memory_and_loopback_keep_each_promise_in_the_same_way(
     reports: dict[str, ConformanceReport],
 ) -> None:
@@ -119,6 +148,13 @@ def test_memory_conforms_in_other_orders_of_what_the_loop_leaves_open(
 async def test_memory_conforms_both_ways_and_exactly_on_a_virtual_clock() -> None:
     report = await check_stream(memory)
     assert not_applicable(report) == OF_SOCKETS | OF_REAL_TIME
+
+
+@pytest.mark.real_time("it is the kernel that is checked")
+@pytest.mark.parametrize("serve", [serve_on_a_path, serve_on_a_name])
+async def test_listeners_of_unix_sockets_conform(serve: Any) -> None:
+    report = await check_listener(serve, connect_to_a_path)
+    assert len(report.kept) == len(listener_checks())
 
 
 def test_there_are_enough_checks_and_each_says_what_it_promises() -> None:

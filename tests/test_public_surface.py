@@ -22,12 +22,14 @@ PROMISED = {
     # carried to another process
     "remaining_ms", "deadline_after_ms",
     # streams
-    "connect_tcp", "open_stream", "stream_pair", "Stream", "StreamStatistics", "SocketView",
+    "connect_tcp", "connect_unix", "open_stream", "stream_pair",
+    "Stream", "StreamStatistics", "SocketView",
     "Resolver", "Proxy", "Socks5Proxy", "HttpProxy",
     # bare sockets
     "read_bytes", "readuntil", "write_bytes",
     # servers
-    "serve_tcp", "Server", "ServerStatistics", "ShutdownReport",
+    "serve_tcp", "serve_unix", "Server", "ServerStatistics", "ShutdownReport",
+    "listen_tcp", "listen_unix", "Listener",
     # errors
     "NetioError", "DeadlineExceeded", "ConnectFailed", "ConnectionLost", "ConnectionReset",
     "BrokenPipe", "IncompleteRead", "LimitExceeded", "StreamClosed", "StreamBusy",

@@ -46,8 +46,8 @@ class NetworkChannel(MemoryChannel):
         connection: Connecting,
         incoming: Wire,
         outgoing: Wire,
-        local: KnownAddress,
-        peer: KnownAddress,
+        local: Address,
+        peer: Address,
     ) -> None:
         super().__init__(connection.loop, incoming, outgoing, local, peer)
         self._when_closed = connection.end_closed
@@ -78,7 +78,7 @@ class Connecting(Connection):
         loop: asyncio.AbstractEventLoop,
         number: int,
         *,
-        client: KnownAddress,
+        client: Address,
         server: KnownAddress,
         buffer_bytes: int,
         seed: int,
@@ -193,6 +193,30 @@ class MemoryAttempt:
     def close(self) -> None:
         """See `netio._attempts.Attempt`."""
         self._connection.give_up()
+
+
+async def answered(connection: Connecting, operation: Operation) -> MemoryChannel:
+    """The client's end, once it is connected; whatever happens else, nothing is left of it.
+
+    Raises ``OSError`` for a refusal, and `DeadlineExceeded` at the operation's deadline.
+    """
+    loop = connection.loop
+    attempt, readiness = MemoryAttempt(connection), Readiness(loop)
+    try:
+        while (channel := attempt.check()) is None:
+            now = loop.time()
+            if operation.deadline <= now:
+                raise operation.exceeded(now, "the peer has not answered")
+            waiting = readiness.park(operation)
+            attempt.watch(operation)
+            await waiting
+            await operation.let_scopes_answer(loop)
+    except BaseException:
+        attempt.close()
+        raise
+    finally:
+        readiness.release()
+    return channel
 
 
 class MemoryAcceptor(Readiness):

@@ -26,6 +26,7 @@ from netio.testing._network.connecting import (
     Connecting,
     MemoryAcceptor,
     MemoryAttempt,
+    answered,
     wait_until,
 )
 from netio.testing._network.placement import Place, Placement
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from netio._attempts import Attempt
-    from netio._errors import KnownAddress
+    from netio._errors import Address, KnownAddress
+    from netio._memory import MemoryChannel
     from netio._network import Acceptor
     from netio._operation import Operation
 
@@ -71,7 +73,7 @@ class Link:
 
 
 class Network(Place[Connecting]):
-    """A network in memory, for ``network=`` of `netio.connect_tcp` and `netio.serve_tcp`.
+    """A network in memory, for ``network=`` of `netio.connect_tcp`, `netio.serve_tcp` and the like.
 
     It behaves as the kernel does on loopback: the same errors for a port that nobody listens on,
     an address in use, a name that does not exist; a full backlog lets connects wait. There is
@@ -79,7 +81,8 @@ class Network(Place[Connecting]):
     exact times on the virtual clock. It works on any loop.
 
     Every numeric address exists, and can be listened on. Connections come from the address that
-    they go to, as on one machine; `host` gives machines of their own.
+    they go to, as on one machine; `host` gives machines of their own. Unix sockets have names of
+    this network, and make no files.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class Network(Place[Connecting]):
         self._link_faults = {link: _faults_of(link) for link in (link, *self._links.values())}
         self._lookup_seconds = faults.finite(lookup_seconds, "lookup_seconds")
         self._listeners: dict[tuple[str, int], MemoryAcceptor] = {}
+        self._unix_listeners: dict[str | bytes, MemoryAcceptor] = {}
         self._ports_used: set[tuple[str, int]] = set()
         self._last_port = _FIRST_PORT - 1
 
@@ -227,6 +231,43 @@ class Network(Place[Connecting]):
             targets = await self._listening_targets(self, host, port, operation)
         return self._listen(targets, port, backlog)
 
+    # What `netio._unix_network.UnixNetwork` asks for.
+
+    async def dial_unix(self, path: str | bytes, operation: Operation) -> MemoryChannel:
+        """Connect to a Unix socket of this network, over its `link`.
+
+        Returns: the client's end, which has no name.
+
+        Raises:
+            OSError: nobody listens there.
+            DeadlineExceeded: it is not answered in time.
+
+        Cancellation: nothing is left behind.
+        """
+        if path not in self._unix_listeners:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        connection = self._new(None, path, self._link)
+        connection.begin()
+        return await answered(connection, operation)
+
+    async def listen_unix(self, path: str | bytes, *, backlog: int, mode: int | None) -> Acceptor:
+        """Listen on a Unix socket of this network; without a file, whatever `mode` is, or None.
+
+        Returns: the listener.
+
+        Raises:
+            OSError: somebody listens there.
+
+        Cancellation: nothing is left behind.
+        """
+        loop = self._here()
+        if path in self._unix_listeners:
+            text = f"cannot listen on {format_address(path)}: {os.strerror(errno.EADDRINUSE)}"
+            raise OSError(errno.EADDRINUSE, text)
+        forget = functools.partial(self._unix_listeners.__delitem__, path)
+        self._unix_listeners[path] = acceptor = MemoryAcceptor(loop, path, backlog, forget)
+        return acceptor
+
     async def _listening_targets(
         self, names: Network | Host, host: str, port: int, operation: Operation
     ) -> list[Target]:
@@ -279,24 +320,27 @@ class Network(Place[Connecting]):
 
     def _begin(self, target: Target, source: str | None) -> Connecting:
         """A connection of which nothing was sent yet."""
-        loop = self._here()
         host, port = _host_and_port(target.address)
         host = _THIS_MACHINE.get(host, host)
         source = host if source is None else source
         source_port = self._free_port(source)
-        link = self._links.get(host, self._link)
+        client, server = _target(source, source_port).address, _target(host, port).address
+        connection = self._new(client, server, self._links.get(host, self._link))
+        self._ports_used.add((source, source_port))
+        return connection
+
+    def _new(self, client: Address, server: KnownAddress, link: Link) -> Connecting:
         connection = Connecting(
-            loop,
+            self._here(),
             self._next_number(),
-            client=_target(source, source_port).address,
-            server=_target(host, port).address,
+            client=client,
+            server=server,
             buffer_bytes=link.buffer_bytes,
             seed=self._seed,
             events=self._events,
             listener_at=self._listener_at,
             when_over=self._forget,
         )
-        self._ports_used.add((source, source_port))
         self._equip(connection, self._link_faults[link])
         return connection
 
@@ -306,6 +350,8 @@ class Network(Place[Connecting]):
         return MemoryAttempt(connection)
 
     def _listener_at(self, address: KnownAddress) -> MemoryAcceptor | None:
+        if not isinstance(address, tuple):
+            return self._unix_listeners.get(address)
         host, port = _host_and_port(address)
         listeners = self._listeners
         return listeners.get((host, port)) or listeners.get((_ANY[_family(host)], port))
@@ -325,16 +371,18 @@ class Network(Place[Connecting]):
         return ", ".join(map(repr, sorted(self._names))) + " (names= gives it more)"
 
     def _in_use(self) -> bool:
-        return bool(self._live or self._listeners)
+        return bool(self._live or self._listeners or self._unix_listeners)
 
     def _forget_all(self) -> None:
         super()._forget_all()
         self._listeners.clear()
+        self._unix_listeners.clear()
         self._ports_used.clear()
 
     def _forget(self, connection: Connecting) -> None:
         super()._forget(connection)
-        self._ports_used.discard(_host_and_port(connection.client))
+        if isinstance(connection.client, tuple):
+            self._ports_used.discard(_host_and_port(connection.client))
 
 
 class Host:
@@ -464,10 +512,13 @@ def _faults_of(link: Link) -> tuple[faults.Fault, ...]:
 
 
 def _is_to(addresses: tuple[str, ...], port: int | None, connection: Connecting) -> bool:
+    if not isinstance(connection.server, tuple):
+        return False  # a Unix socket is on no host
     host, its_port = _host_and_port(connection.server)
     return host in addresses and port in (None, its_port)
 
 
 def _is_between(one: set[str], other: set[str], connection: Connecting) -> bool:
-    client, server = (_host_and_port(a)[0] for a in (connection.client, connection.server))
+    ends = (connection.client, connection.server)
+    client, server = (a[0] if isinstance(a, tuple) else "" for a in ends)
     return (client in one and server in other) or (client in other and server in one)

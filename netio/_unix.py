@@ -1,0 +1,212 @@
+"""Unix sockets: connecting to one, listening on one, serving on one."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+from typing import TYPE_CHECKING
+
+from netio._arguments import check_count
+from netio._defaults import BACKLOG, DEFAULT, GRACE_SECONDS, STREAM_LIMIT_BYTES
+from netio._errors import ConnectFailed, DeadlineExceeded
+from netio._holding import give_turn
+from netio._limits import DEFAULT_TIMEOUTS, check_seconds, check_timeout, check_timeouts
+from netio._listen import Listener
+from netio._network import start_listening
+from netio._opening import Opening
+from netio._operation import Operation
+from netio._paths import check_mode, check_path
+from netio._server import Server, check_functions
+from netio._stream import Stream
+from netio._unix_network import UnixAcceptor, check_unix_listener, chosen_unix_network
+
+if TYPE_CHECKING:
+    from netio._limits import Timeout, Timeouts
+    from netio._network import Acceptor
+    from netio._paths import UnixPath
+    from netio._server import Handler, OnError
+    from netio._unix_network import UnixNetwork
+
+    Where = socket.socket | str | bytes
+
+
+def connect_unix(
+    path: UnixPath,
+    *,
+    timeout: Timeout = DEFAULT,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    limit: int = STREAM_LIMIT_BYTES,
+    network: UnixNetwork | None = None,
+) -> Opening[Stream]:
+    """Connect to a Unix socket: ``async with connect_unix(...) as stream``, or ``await`` it.
+
+    `path`: a str, bytes or PathLike; on Linux one that begins with NUL is an abstract name.
+    `timeout`: seconds for all of it, a `Deadline` or `Budget`, None for no limit; left out, the
+    limit is ``timeouts.connect``. Where the listener's backlog is full, it is tried again until
+    then. `timeouts`: the limits of the new stream. `limit`: the longest record in bytes, unless a
+    call says otherwise. `network`: connect there; None is the system.
+
+    Returns: an awaitable that gives the `Stream`, and a context manager that closes it.
+
+    Raises:
+        ConnectFailed: nobody listens there; its `errno` says what the system said. Nothing is left
+            open, and it may be tried again.
+        DeadlineExceeded: the backlog was full until the limit was reached.
+        TypeError, ValueError: at the call, before any I/O; a path that is too long, too.
+
+    Cancellation: nothing is left behind. It may be tried again.
+    """
+    where = check_path(path)
+    check_timeout(timeout)
+    check_count(limit, "limit", at_least=1)
+    check_timeouts(timeouts)
+    connect = _connect(where, timeout, timeouts, limit, chosen_unix_network(network))
+    return Opening("connect_unix", connect)
+
+
+async def _connect(
+    path: str | bytes, timeout: Timeout, timeouts: Timeouts, limit: int, network: UnixNetwork
+) -> Stream:
+    loop = asyncio.get_running_loop()
+    whole = Operation("connect_unix", peer=path)
+    whole.start(loop.time(), timeout, timeouts.connect, "connect")
+    try:
+        await give_turn()  # the system connects without waiting (law 35)
+        channel = await network.dial_unix(path, whole)
+    except DeadlineExceeded:
+        raise
+    except OSError as error:
+        text = f"{whole}: {error.strerror or error}"
+        raise ConnectFailed(text, attempts=[error.with_traceback(None)]) from error
+    except asyncio.CancelledError as cancelled:
+        whole.mark(cancelled)
+        raise
+    finally:
+        whole.stop_clocks(loop.time())
+    return Stream(channel, timeouts=timeouts, limit=limit)
+
+
+def listen_unix(
+    path: UnixPath | None = None,
+    *,
+    sock: socket.socket | None = None,
+    mode: int | None = None,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    limit: int = STREAM_LIMIT_BYTES,
+    backlog: int = BACKLOG,
+    network: UnixNetwork | None = None,
+) -> Opening[Listener]:
+    """Listen on a Unix socket: ``async with listen_unix(path) as listener``.
+
+    `path`: a str, bytes or PathLike; on Linux one that begins with NUL is an abstract name; None
+    where `sock` is given. A file that is left of a listener that is gone is replaced, and the own
+    one is removed when this is closed, unless another took its place. `sock`: a bound socket to
+    use instead, of which the file is left alone; None for none. `mode`: the permissions of the
+    file, for instance ``0o660``, in force before anybody can connect; None leaves them to the
+    umask. (An abstract name has none: whoever is on the machine may connect.) `timeouts`: the
+    default limits of each stream, and of `Listener.accept` (``read``). `limit`: the longest record
+    in bytes unless a call says otherwise. `backlog`: connections the kernel queues. `network`:
+    listen there; None is the system.
+
+    Returns: an awaitable that gives the `Listener`, and a context manager that closes it.
+
+    Raises:
+        OSError: somebody listens there (``EADDRINUSE``), there is a file that is no socket
+            (``ENOTSOCK``), or the path can't be made. Nothing is left open.
+        TypeError, ValueError: at the call, before any I/O; a path that is too long, too.
+
+    Cancellation: nothing is left behind.
+    """
+    where = _check_where(path, sock, mode, network)
+    check_timeouts(timeouts)
+    check_count(backlog, "backlog", at_least=1)
+    check_count(limit, "limit", at_least=1)
+    chosen = chosen_unix_network(network)
+
+    async def listen() -> Listener:
+        acceptor = await _acceptor(where, chosen, backlog, mode)
+        return Listener([acceptor], timeouts=timeouts, limit=limit)
+
+    return Opening("listen_unix", listen())
+
+
+def serve_unix(
+    handler: Handler,
+    path: UnixPath | None = None,
+    *,
+    sock: socket.socket | None = None,
+    mode: int | None = None,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    limit: int = STREAM_LIMIT_BYTES,
+    backlog: int = BACKLOG,
+    grace: float = GRACE_SECONDS,
+    on_error: OnError | None = None,
+    network: UnixNetwork | None = None,
+) -> Opening[Server]:
+    """Serve on a Unix socket: ``async with serve_unix(handler, path) as server``.
+
+    As `serve_tcp`, but for where it listens: see `listen_unix` for `path`, `sock` and `mode`, and
+    what None means for each.
+
+    `handler`: an async function of the `Stream`. `timeouts`: the default limits of each stream.
+    `limit`: the longest record in bytes unless a call says otherwise. `backlog`: connections the
+    kernel queues. `grace`: seconds that handlers get to end by themselves when the server is
+    closed. `on_error`: a function of the stream and the error of a handler, or None. `network`:
+    serve there; None is the system.
+
+    Returns: an awaitable that gives the `Server`, accepting already, and a context manager that
+    closes it on leaving.
+
+    Raises:
+        OSError: as for `listen_unix`. Nothing is left open.
+        TypeError, ValueError: at the call, before any I/O; a path that is too long, too.
+
+    Cancellation: nothing is left behind.
+    """
+    check_functions(handler, on_error)
+    where = _check_where(path, sock, mode, network)
+    check_timeouts(timeouts)
+    check_count(backlog, "backlog", at_least=1)
+    make_server = functools.partial(
+        Server,
+        handler,
+        timeouts=timeouts,
+        limit=check_count(limit, "limit", at_least=1),
+        grace=check_seconds(grace, "grace"),
+        on_error=on_error,
+    )
+    chosen = chosen_unix_network(network)
+
+    async def serve() -> Server:
+        return make_server([await _acceptor(where, chosen, backlog, mode)])
+
+    return Opening("serve_unix", serve())
+
+
+def _check_where(
+    path: UnixPath | None,
+    sock: socket.socket | None,
+    mode: int | None,
+    network: UnixNetwork | None,
+) -> Where:
+    check_mode(mode)
+    if sock is None:
+        if path is None:
+            raise TypeError("path must be given, or sock")
+        where = check_path(path)
+        if mode is not None and isinstance(where, bytes):
+            raise ValueError("mode: an abstract name has no permissions")
+        return where
+    check_unix_listener(sock)
+    if path is not None or mode is not None or network is not None:
+        raise ValueError("sock stands instead of path, mode and network")
+    return sock
+
+
+async def _acceptor(where: Where, network: UnixNetwork, backlog: int, mode: int | None) -> Acceptor:
+    await give_turn()  # it is bound, or refused, without waiting (law 35)
+    if isinstance(where, socket.socket):
+        start_listening(where, backlog)
+        return UnixAcceptor(asyncio.get_running_loop(), where)
+    return await network.listen_unix(where, backlog=backlog, mode=mode)

@@ -1,0 +1,142 @@
+"""Where Unix sockets are connected and listened on: in the system, or on another network.
+
+As in ``_network.py``: what is made of it is the same for all, so that a test may put a network in
+memory there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+
+from netio._arguments import check_socket
+from netio._channel import SocketChannel
+from netio._network import SocketAcceptor, start_listening
+from netio._paths import BoundPath, bind_path
+from netio._readiness import Readiness
+
+if TYPE_CHECKING:
+    from netio._channel import Channel
+    from netio._network import Acceptor
+    from netio._operation import Operation
+
+# A connect to a full backlog is tried again after so many seconds, then after twice that, and so
+# on: the poller calls such a socket writable, and would have us spin.
+_RETRY_FIRST_SECONDS: Final = 0.001
+_RETRY_MOST_SECONDS: Final = 0.1
+
+# The backlog is full (Linux); or, elsewhere, a connect that is under way.
+_LATER: Final = {errno.EAGAIN, errno.EINTR, errno.EINPROGRESS, errno.EALREADY}
+
+
+@runtime_checkable
+class UnixNetwork(Protocol):
+    """Unix sockets out and in."""
+
+    async def dial_unix(self, path: str | bytes, operation: Operation) -> Channel:
+        """Connect. Raises ``OSError``, or `DeadlineExceeded` in time."""
+
+    async def listen_unix(self, path: str | bytes, *, backlog: int, mode: int | None) -> Acceptor:
+        """Listen at `path`. Raises ``OSError``."""
+
+
+class SystemUnixNetwork:
+    """The Unix sockets of the operating system."""
+
+    async def dial_unix(self, path: str | bytes, operation: Operation) -> SocketChannel:
+        """See `UnixNetwork`. Whatever happens, no socket is left behind."""
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            await _connect(sock, path, operation, loop)
+        except BaseException:
+            sock.close()
+            raise
+        return SocketChannel(loop, sock, path)
+
+    async def listen_unix(self, path: str | bytes, *, backlog: int, mode: int | None) -> Acceptor:
+        """See `UnixNetwork`, and `bind_path` for a file that is there already."""
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as opened:
+            sock = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            bound = bind_path(sock, path, mode=mode)
+            if bound is not None:
+                opened.callback(bound.remove)
+            start_listening(sock, backlog)
+            opened.pop_all()  # all is well: leave it open
+        return UnixAcceptor(loop, sock, bound)
+
+
+_SYSTEM: Final = SystemUnixNetwork()
+
+
+def chosen_unix_network(network: UnixNetwork | None) -> UnixNetwork:
+    """`network`, or the system's for None."""
+    if network is None:
+        return _SYSTEM
+    if not isinstance(network, UnixNetwork):
+        raise TypeError(f"network must have dial_unix and listen_unix; {network!r} has not")
+    return network
+
+
+class UnixAcceptor(SocketAcceptor):
+    """A listening Unix socket, and the file that it has made; None: there is none of ours."""
+
+    __slots__ = ("_bound",)
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, bound: BoundPath | None = None
+    ) -> None:
+        super().__init__(loop, sock)
+        self._bound = bound
+
+    def close(self) -> None:
+        if self._bound is not None and not self.closed:
+            self._bound.remove()  # first: who comes after must not be refused by what is left
+        super().close()
+
+
+async def _connect(
+    sock: socket.socket, path: str | bytes, operation: Operation, loop: asyncio.AbstractEventLoop
+) -> None:
+    readiness = Readiness(loop)
+    pause = _RETRY_FIRST_SECONDS
+    try:
+        while (number := sock.connect_ex(path)) not in (0, errno.EISCONN):
+            if number not in _LATER:
+                raise OSError(number, os.strerror(number))
+            now = loop.time()
+            if operation.deadline <= now:
+                raise operation.exceeded(now, "the listener's backlog is full")
+            await _rest(readiness, operation, now + pause)
+            pause = min(2 * pause, _RETRY_MOST_SECONDS)
+    finally:
+        readiness.release()
+
+
+async def _rest(readiness: Readiness, operation: Operation, when: float) -> None:
+    """Wait until `when`, or for the operation's deadline if that is nearer."""
+    limit = operation.deadline
+    operation.deadline = min(when, limit)
+    try:
+        await readiness.park(operation)
+    finally:
+        operation.deadline = limit
+    await operation.let_scopes_answer(readiness.loop)
+
+
+def check_unix_listener(sock: socket.socket) -> None:
+    """TypeError or ValueError, naming `sock`, for what can't be made a listener."""
+    check_socket(sock)
+    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        raise ValueError("sock must be a Unix stream socket")
+    if not sock.getsockname():
+        raise ValueError("sock must be bound")
+    with contextlib.suppress(OSError):
+        sock.getpeername()
+        raise ValueError("sock must be a listener, and this one is connected")
