@@ -5,16 +5,26 @@ async with netio.connect_tcp("example.org", 7000, timeout=5) as stream:
     header = await stream.read_exactly(16, timeout=10)
 """
 
+from netio._bind import (
+    bind_udp,
+    bind_unix_datagram,
+    connect_udp,
+    connect_unix_datagram,
+    open_datagrams,
+)
 from netio._carrying import deadline_after_ms, remaining_ms
 from netio._channel import SocketView
 from netio._children import cancel_and_wait, shielded, wait_for
 from netio._connect import connect_tcp, open_stream, stream_pair
+from netio._datagram import DatagramSocket, DatagramStatistics
+from netio._datagram_receiving import Datagram
 from netio._defaults import DEFAULT
 from netio._errors import (
     Address,
     BrokenPipe,
     ConnectFailed,
     ConnectionLost,
+    ConnectionRefused,
     ConnectionReset,
     DeadlineExceeded,
     IncompleteRead,
@@ -63,7 +73,11 @@ __all__ = [
     "Budget",
     "ConnectFailed",
     "ConnectionLost",
+    "ConnectionRefused",
     "ConnectionReset",
+    "Datagram",
+    "DatagramSocket",
+    "DatagramStatistics",
     "Deadline",
     "DeadlineExceeded",
     "HttpProxy",
@@ -95,9 +109,13 @@ __all__ = [
     "Timeout",
     "Timeouts",
     "Wait",
+    "bind_udp",
+    "bind_unix_datagram",
     "cancel_and_wait",
     "connect_tcp",
+    "connect_udp",
     "connect_unix",
+    "connect_unix_datagram",
     "current_deadline",
     "deadline_after_ms",
     "join",
@@ -106,6 +124,7 @@ __all__ = [
     "move_on_after",
     "move_on_at",
     "observe",
+    "open_datagrams",
     "open_stream",
     "read_bytes",
     "readuntil",

@@ -171,6 +171,13 @@ class SocketChannel(DescriptorReadiness):
         return self.sock
 
 
+class OwnsSocket(Protocol):
+    """A channel that has a socket, and says when it has it no more."""
+
+    closed: bool
+    sock: socket.socket
+
+
 class SocketView:
     """What a stream shows of its socket: options and names, and nothing that moves bytes.
 
@@ -181,7 +188,7 @@ class SocketView:
 
     __slots__ = ("_channel",)
 
-    def __init__(self, channel: SocketChannel) -> None:
+    def __init__(self, channel: OwnsSocket) -> None:
         self._channel = channel
 
     @property

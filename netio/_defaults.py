@@ -92,3 +92,7 @@ ACCEPTS_PER_TURN: Final = 64
 # The window of a rate slides in so many steps: a cut is late by at most one of them, and the
 # history of a connection is no more than so many pairs of numbers.
 RATE_WINDOW_PARTS: Final = 16
+
+# The longest datagram that is received whole, unless the caller says otherwise: more than UDP has
+# (65,507 bytes over IPv4), and less than a Unix socket may send.
+DATAGRAM_BYTES: Final = 64 * 1024

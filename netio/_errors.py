@@ -188,6 +188,13 @@ class BrokenPipe(ConnectionLost, BrokenPipeError):
     """The peer has closed its end and takes no more bytes (``EPIPE``)."""
 
 
+class ConnectionRefused(ConnectionLost, ConnectionRefusedError):
+    """Nobody has the port, or the path, that a datagram was sent to (``ECONNREFUSED``).
+
+    The other side's system said so, to this datagram or to one before; the socket stays usable.
+    """
+
+
 class IncompleteRead(NetioError, asyncio.IncompleteReadError):
     """The peer ended the stream before the read had what it asked for.
 
@@ -278,6 +285,7 @@ def task_name(task: asyncio.Future[Any] | str) -> str:
 _LOST_CLASSES: Final[dict[int, type[ConnectionLost]]] = {
     errno.ECONNRESET: ConnectionReset,
     errno.EPIPE: BrokenPipe,
+    errno.ECONNREFUSED: ConnectionRefused,
 }
 
 

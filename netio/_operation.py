@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from netio._observing import Wait
     from netio._stopwatch import Stopwatch
 
-_WAYS: Final = {"write": "to", "connect": "to", "serve": "on", "accept": "on"}
+_WAYS: Final = {
+    "write": "to",
+    "send": "to",
+    "connect": "to",
+    "serve": "on",
+    "bind": "on",
+    "listen": "on",
+    "accept": "on",
+    "receive": "from",
+}
 
 #: The limits of an operation as an error names them.
 LIMIT_WORDS: Final = {

@@ -18,16 +18,12 @@ from netio._channel import SocketChannel
 from netio._network import SocketAcceptor, start_listening
 from netio._paths import BoundPath, bind_path
 from netio._readiness import Readiness
+from netio._resting import Resting
 
 if TYPE_CHECKING:
     from netio._channel import Channel
     from netio._network import Acceptor
     from netio._operation import Operation
-
-# A connect to a full backlog is tried again after so many seconds, then after twice that, and so
-# on: the poller calls such a socket writable, and would have us spin.
-_RETRY_FIRST_SECONDS: Final = 0.001
-_RETRY_MOST_SECONDS: Final = 0.1
 
 # The backlog is full (Linux); or, elsewhere, a connect that is under way.
 _LATER: Final = {errno.EAGAIN, errno.EINTR, errno.EINPROGRESS, errno.EALREADY}
@@ -105,7 +101,7 @@ async def _connect(
     sock: socket.socket, path: str | bytes, operation: Operation, loop: asyncio.AbstractEventLoop
 ) -> None:
     readiness = Readiness(loop)
-    pause = _RETRY_FIRST_SECONDS
+    resting = Resting(readiness, operation)
     try:
         while (number := sock.connect_ex(path)) not in (0, errno.EISCONN):
             if number not in _LATER:
@@ -113,21 +109,10 @@ async def _connect(
             now = loop.time()
             if operation.deadline <= now:
                 raise operation.exceeded(now, "the listener's backlog is full")
-            await _rest(readiness, operation, now + pause)
-            pause = min(2 * pause, _RETRY_MOST_SECONDS)
+            await resting.rest(now)
+            await operation.let_scopes_answer(loop)
     finally:
         readiness.release()
-
-
-async def _rest(readiness: Readiness, operation: Operation, when: float) -> None:
-    """Wait until `when`, or for the operation's deadline if that is nearer."""
-    limit = operation.deadline
-    operation.deadline = min(when, limit)
-    try:
-        await readiness.park(operation)
-    finally:
-        operation.deadline = limit
-    await operation.let_scopes_answer(readiness.loop)
 
 
 def check_unix_listener(sock: socket.socket) -> None:

@@ -33,6 +33,7 @@ FULL: dict[str, tuple[type[netio.NetioError], dict[str, Any]]] = {
     "ConnectFailed": (netio.ConnectFailed, {"attempts": (OSError(111, "refused"),)}),
     "ConnectionLost": (netio.ConnectionLost, {"errno": 110, "done": 3, "partial": b"abc"}),
     "ConnectionReset": (netio.ConnectionReset, {"errno": 104, "done": 3, "partial": b"abc"}),
+    "ConnectionRefused": (netio.ConnectionRefused, {"errno": 111, "done": 0, "partial": b""}),
     "BrokenPipe": (netio.BrokenPipe, {"errno": 32, "done": 3, "partial": b"abc"}),
     "IncompleteRead": (netio.IncompleteRead, {"partial": b"abc", "expected": 16}),
     "LimitExceeded": (netio.LimitExceeded, {"limit": 10, "consumed": 12, "partial": b"abc"}),
@@ -45,6 +46,7 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "ConnectFailed": (OSError,),
     "ConnectionLost": (ConnectionError, OSError),
     "ConnectionReset": (netio.ConnectionLost, ConnectionResetError),
+    "ConnectionRefused": (netio.ConnectionLost, ConnectionRefusedError),
     "BrokenPipe": (netio.ConnectionLost, BrokenPipeError),
     "IncompleteRead": (asyncio.IncompleteReadError, EOFError),
     "LimitExceeded": (asyncio.LimitOverrunError,),
@@ -198,6 +200,7 @@ def test_a_timeout_of_the_kernel_is_not_one_of_netios() -> None:
     [
         (errno.ECONNRESET, netio.ConnectionReset),
         (errno.EPIPE, netio.BrokenPipe),
+        (errno.ECONNREFUSED, netio.ConnectionRefused),
         (errno.ETIMEDOUT, netio.ConnectionLost),
         (errno.ENOTCONN, netio.ConnectionLost),
         (errno.EHOSTUNREACH, netio.ConnectionLost),

@@ -25,6 +25,9 @@ PROMISED = {
     "connect_tcp", "connect_unix", "open_stream", "stream_pair",
     "Stream", "StreamStatistics", "SocketView",
     "Resolver", "Proxy", "Socks5Proxy", "HttpProxy",
+    # datagrams
+    "bind_udp", "connect_udp", "bind_unix_datagram", "connect_unix_datagram", "open_datagrams",
+    "DatagramSocket", "Datagram", "DatagramStatistics",
     # bare sockets
     "read_bytes", "readuntil", "write_bytes",
     # servers
@@ -32,6 +35,7 @@ PROMISED = {
     "listen_tcp", "listen_unix", "Listener",
     # errors
     "NetioError", "DeadlineExceeded", "ConnectFailed", "ConnectionLost", "ConnectionReset",
+    "ConnectionRefused",
     "BrokenPipe", "IncompleteRead", "LimitExceeded", "StreamClosed", "StreamBusy",
     # for those who wrap and annotate
     "DEFAULT", "Timeout", "Address", "Opening", "StreamIterator",
