@@ -41,6 +41,7 @@ from netio._lookups import Resolver
 from netio._observer import Observer, observe
 from netio._observing import Wait
 from netio._opening import Opening
+from netio._options import SocketOptions
 from netio._proxies import HttpProxy, Proxy, Socks5Proxy
 from netio._scopes import (
     Scope,
@@ -97,6 +98,7 @@ __all__ = [
     "ServerStatistics",
     "ShutdownReport",
     "Snapshot",
+    "SocketOptions",
     "SocketView",
     "Socks5Proxy",
     "StillRunning",

@@ -13,13 +13,15 @@ from netio._defaults import DATAGRAM_BYTES, DEFAULT
 from netio._errors import ConnectFailed, DeadlineExceeded, format_address
 from netio._holding import give_turn
 from netio._limits import DEFAULT_TIMEOUTS, check_timeout
-from netio._network import chosen_network
+from netio._network import apply_settings, chosen_network
 from netio._opening import Opening
 from netio._operation import Operation
+from netio._options import DEFAULT_OPTIONS, SocketOptions, check_options, datagram_settings
 from netio._paths import BoundPath, bind_path, check_mode, check_path
 
 if TYPE_CHECKING:
     from netio._limits import Timeout, Timeouts
+    from netio._options import Settings
     from netio._paths import UnixPath
     from netio._resolve import Target
 
@@ -29,6 +31,7 @@ def bind_udp(
     port: int = 0,
     *,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    options: SocketOptions = DEFAULT_OPTIONS,
     max_bytes: int = DATAGRAM_BYTES,
 ) -> Opening[DatagramSocket]:
     """Receive UDP datagrams from anybody: ``async with bind_udp("0.0.0.0", 7000) as sock``.
@@ -36,8 +39,9 @@ def bind_udp(
     `host`: a name or address of this machine; ``"0.0.0.0"`` or ``"::"`` are all of its addresses of
     that kind. Of a name, the first address that can be bound is taken. `port`: 0 lets the system
     choose, see `DatagramSocket.local`. `timeouts`: the default limits: ``read`` of a receive,
-    ``write`` of a send, ``resolve`` of the lookup. `max_bytes`: the longest datagram that is
-    received whole; the default, 65,536 bytes, is more than any of UDP has.
+    ``write`` of a send, ``resolve`` of the lookup. `options`: what is set on the socket before it
+    is bound: its buffers, and whether others may have the port, too. `max_bytes`: the longest
+    datagram that is received whole; the default, 65,536 bytes, is more than any of UDP has.
 
     Returns: an awaitable that gives the `DatagramSocket`, and a context manager that closes it.
 
@@ -52,12 +56,14 @@ def bind_udp(
     check_host(host)
     check_port(port)
     check_datagram_timeouts(timeouts)
+    check_options(options)
+    settings = datagram_settings(options)
     check_count(max_bytes, "max_bytes", at_least=1)
 
     async def bind() -> DatagramSocket:
         whole = Operation("bind_udp", peer=(host, port))
         targets = await _look_up(whole, host, port, DEFAULT, timeouts.resolve, "resolve")
-        sock = _first_that_works(targets, "bind", whole)
+        sock = _first_that_works(targets, "bind", settings, whole)
         return _datagram_socket(sock, None, timeouts, max_bytes)
 
     return Opening("bind_udp", bind())
@@ -69,6 +75,7 @@ def connect_udp(
     *,
     timeout: Timeout = DEFAULT,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    options: SocketOptions = DEFAULT_OPTIONS,
     max_bytes: int = DATAGRAM_BYTES,
 ) -> Opening[DatagramSocket]:
     """Exchange UDP datagrams with one peer: ``async with connect_udp(host, 53) as sock``.
@@ -78,8 +85,9 @@ def connect_udp(
 
     `host`: a name or address. `timeout`: seconds for the lookup, a `Deadline` or `Budget`, None for
     no limit; left out, the limit is ``timeouts.resolve``. `timeouts`: the default limits: ``read``
-    of a receive, ``write`` of a send. `max_bytes`: the longest datagram that is received whole; the
-    default, 65,536 bytes, is more than any of UDP has.
+    of a receive, ``write`` of a send. `options`: what is set on the socket before it is connected,
+    its buffers. `max_bytes`: the longest datagram that is received whole; the default, 65,536
+    bytes, is more than any of UDP has.
 
     Returns: an awaitable that gives the `DatagramSocket`, and a context manager that closes it.
 
@@ -94,13 +102,15 @@ def connect_udp(
     check_port(port, at_least=1)
     check_timeout(timeout)
     check_datagram_timeouts(timeouts)
+    check_options(options)
+    settings = datagram_settings(options)
     check_count(max_bytes, "max_bytes", at_least=1)
 
     async def connect() -> DatagramSocket:
         whole = Operation("connect_udp", peer=(host, port))
         targets = await _look_up(whole, host, port, timeout, timeouts.resolve, "resolve")
         try:
-            sock = _first_that_works(targets, "connect", whole)
+            sock = _first_that_works(targets, "connect", settings, whole)
         except OSError as error:
             raise ConnectFailed(
                 str(error.strerror), attempts=[error.with_traceback(None)]
@@ -253,7 +263,9 @@ async def _look_up(
         whole.stop_clocks(loop.time())
 
 
-def _first_that_works(targets: list[Target], how: str, whole: Operation) -> socket.socket:
+def _first_that_works(
+    targets: list[Target], how: str, settings: Settings, whole: Operation
+) -> socket.socket:
     """A socket that is bound or connected to the first address that will have it."""
     failure: OSError | None = None
     for target in targets:
@@ -261,6 +273,7 @@ def _first_that_works(targets: list[Target], how: str, whole: Operation) -> sock
         try:
             sock = socket.socket(target.family, socket.SOCK_DGRAM)
             sock.setblocking(False)
+            apply_settings(settings, sock)
             getattr(sock, how)(target.address)
         except OSError as error:
             failure = error

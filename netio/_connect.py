@@ -12,9 +12,10 @@ from netio._defaults import DEFAULT, STREAM_LIMIT_BYTES
 from netio._errors import ConnectFailed, DeadlineExceeded, NetioError
 from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_timeout, check_timeouts
 from netio._lookups import check_resolver, look_up, within
-from netio._network import chosen_network
+from netio._network import check_local_address, chosen_network
 from netio._opening import Opening
 from netio._operation import Operation
+from netio._options import DEFAULT_OPTIONS, SocketOptions, check_options
 from netio._proxies import chosen_proxy
 from netio._racing import Race
 from netio._resolve import numeric_targets
@@ -37,8 +38,10 @@ def connect_tcp(
     host: str,
     port: int,
     *,
+    local_address: str | tuple[str, int] | None = None,
     timeout: Timeout = DEFAULT,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    options: SocketOptions = DEFAULT_OPTIONS,
     limit: int = STREAM_LIMIT_BYTES,
     resolver: Resolver | None = None,
     proxy: Proxy | str | None = None,
@@ -52,17 +55,21 @@ def connect_tcp(
     The first to answer is taken, the others are closed before this returns. Small messages are sent
     at once (``TCP_NODELAY``).
 
+    `local_address`: a numeric address of this machine to connect from, or ``(host, port)``; None
+    lets the system choose. Addresses of the other family can't be connected to from there.
     `timeout`: seconds for all of it, a `Deadline` or `Budget`, None for no limit; left out, the
     limit is ``timeouts.connect``. Within it ``timeouts.resolve`` and ``timeouts.attempt`` hold,
     whatever it is. `timeouts`: the limits of the new stream, of the lookup and of each attempt.
     `limit`: the longest record in bytes, unless a call says otherwise; the stream holds no more
-    unread than that, or what a call asks for, and one read of 64 KiB.
+    unread than that, or what a call asks for, and one read of 64 KiB. `options`: what is set on the
+    socket before it connects.
     `resolver`: what looks the name up, see `Resolver`; None is the network's, which is
     ``getaddrinfo`` in a thread on the system's. Numeric addresses are not looked up.
     `proxy`: what connects instead, a `Socks5Proxy`, an `HttpProxy`, or a URL
     (``"socks5://user:password@host:1080"``, ``"http://host:3128"``). Its addresses race, and it
     looks `host` up; `Stream.peer` is the proxy. None is no proxy, whatever the environment says.
-    `network`: connect there instead of on the system's network; None is the system's.
+    `network`: connect there instead of on the system's network, which is None; `local_address` and
+    `options` are of the system's sockets only.
 
     Returns: an awaitable that gives the `Stream`, and a context manager that closes it.
 
@@ -82,9 +89,14 @@ def connect_tcp(
     check_timeout(timeout)
     check_count(limit, "limit", at_least=1)
     check_timeouts(timeouts)
+    check_options(options)
+    local = check_local_address(local_address)
+    if local is not None and network is not None:
+        raise ValueError("local_address is of the system's network, and network is another one")
     check_resolver(resolver)
     proxy = chosen_proxy(proxy)
-    way = _Way(host, port, timeouts, resolver, proxy, chosen_network(network))
+    chosen = chosen_network(network, options, local)
+    way = _Way(host, port, timeouts, resolver, proxy, chosen)
     return Opening("connect_tcp", _connect(way, timeout, limit))
 
 

@@ -17,9 +17,10 @@ from netio._defaults import BACKLOG, DEFAULT, STREAM_LIMIT_BYTES
 from netio._errors import StreamClosed, format_address
 from netio._holding import give_turn
 from netio._limits import DEFAULT_TIMEOUTS, check_timeout, check_timeouts
-from netio._network import SocketAcceptor, check_listener, chosen_network, start_listening
+from netio._network import check_listener, chosen_network, listen_on
 from netio._opening import Opening
 from netio._operation import Operation
+from netio._options import DEFAULT_OPTIONS, SocketOptions, check_options
 from netio._readiness import Readiness, Waiter
 from netio._stream import Stream
 from netio._turns import turns_of
@@ -222,6 +223,7 @@ def listen_tcp(
     *,
     sock: socket.socket | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    options: SocketOptions = DEFAULT_OPTIONS,
     limit: int = STREAM_LIMIT_BYTES,
     backlog: int = BACKLOG,
     network: Network | None = None,
@@ -234,7 +236,8 @@ def listen_tcp(
     choose, see `Listener.port`. `sock`: a bound socket to use instead of both; None for none.
     `timeouts`: the default limits of each stream, and of `Listener.accept` (``read``). `limit`:
     the longest record in bytes unless a call says otherwise. `backlog`: connections the kernel
-    queues. `network`: listen there; None is the system's.
+    queues. `options`: what is set on the socket before it listens, and on each connection.
+    `network`: listen there; None is the system's, whose sockets alone have `options`.
 
     Returns: an awaitable that gives the `Listener`, and a context manager that closes it.
 
@@ -254,29 +257,21 @@ def listen_tcp(
         if host is not None or port != 0 or network is not None:
             raise ValueError("sock stands instead of host, port and network")
     check_timeouts(timeouts)
+    check_options(options)
     check_count(backlog, "backlog", at_least=1)
     check_count(limit, "limit", at_least=1)
-    chosen = chosen_network(network)
-    return Opening("listen_tcp", _listen(sock, host, port, chosen, backlog, timeouts, limit))
+    chosen = chosen_network(network, options)
 
+    async def listen() -> Listener:
+        loop = asyncio.get_running_loop()
+        await give_turn()  # a numeric address is bound, or refused, without waiting (law 35)
+        acceptors: list[Acceptor]
+        if sock is not None:
+            acceptors = [listen_on(sock, backlog, options, loop)]
+        else:
+            lookup = Operation("listen_tcp: lookup", peer=(host or "*", port))
+            lookup.start(loop.time(), DEFAULT, timeouts.resolve, "resolve")
+            acceptors = await chosen.listen(host, port, lookup, backlog=backlog)
+        return Listener(acceptors, timeouts=timeouts, limit=limit)
 
-async def _listen(
-    sock: socket.socket | None,
-    host: str | None,
-    port: int,
-    network: Network,
-    backlog: int,
-    timeouts: Timeouts,
-    limit: int,
-) -> Listener:
-    loop = asyncio.get_running_loop()
-    await give_turn()  # a numeric address is bound, or refused, without waiting (law 35)
-    acceptors: list[Acceptor]
-    if sock is not None:
-        start_listening(sock, backlog)
-        acceptors = [SocketAcceptor(loop, sock)]
-    else:
-        lookup = Operation("listen_tcp: lookup", peer=(host or "*", port))
-        lookup.start(loop.time(), DEFAULT, timeouts.resolve, "resolve")
-        acceptors = await network.listen(host, port, lookup, backlog=backlog)
-    return Listener(acceptors, timeouts=timeouts, limit=limit)
+    return Opening("listen_tcp", listen())

@@ -14,10 +14,17 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from netio._arguments import check_socket
+from netio._arguments import check_port, check_socket
 from netio._attempts import SocketAttempt
 from netio._channel import SocketChannel
 from netio._errors import ConnectFailed, format_address
+from netio._options import (
+    DEFAULT_OPTIONS,
+    Settings,
+    SocketOptions,
+    connection_settings,
+    listener_settings,
+)
 from netio._readiness import DescriptorReadiness
 from netio._resolve import Target, resolver_of
 
@@ -95,7 +102,35 @@ class Network(Protocol):
 
 
 class SystemNetwork:
-    """The network of the operating system."""
+    """The network of the operating system, with the options that its sockets get.
+
+    `local`: the numeric address that connections come from, with a port or 0; None: the system's
+    choice.
+    """
+
+    def __init__(
+        self, options: SocketOptions = DEFAULT_OPTIONS, local: tuple[str, int] | None = None
+    ) -> None:
+        self.settings = connection_settings(options)
+        self._of_listeners = listener_settings(options, reuse=True)
+        self._of_bound = listener_settings(options, reuse=bool(local and local[1]))
+        self._local = local
+
+    def _prepare(self, sock: socket.socket) -> None:
+        """Set the options of a socket that is going to be connected, and its own address."""
+        if self._local is None:
+            apply_settings(self.settings, sock)
+            return
+        apply_settings(self._of_bound, sock)
+        try:
+            sock.bind(self._local)
+        except socket.gaierror:  # an address of the other family
+            where = format_address(self._local)
+            text = f"local_address {where} is of another family"
+            raise OSError(errno.EAFNOSUPPORT, text) from None
+        except OSError as error:
+            text = f"local_address {format_address(self._local)}: {error.strerror}"
+            raise OSError(error.errno, text) from error
 
     async def resolve(self, host: str, port: int, operation: Operation) -> list[Target]:
         """See `Network`."""
@@ -106,7 +141,7 @@ class SystemNetwork:
         sock = socket.socket(target.family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            no_delay(sock)
+            self._prepare(sock)
             return SocketAttempt(asyncio.get_running_loop(), sock, target.address)
         except BaseException:
             sock.close()
@@ -125,16 +160,23 @@ class SystemNetwork:
                 f"cannot listen on {host}: it does not resolve: {error.strerror}",
                 attempts=[error.with_traceback(None)],
             ) from error
-        return [SocketAcceptor(loop, sock) for sock in _listeners(targets, port, backlog)]
+        socks = _listeners(targets, port, backlog, self._of_listeners)
+        return [SocketAcceptor(loop, sock, self.settings) for sock in socks]
 
 
 _SYSTEM: Final = SystemNetwork()
 
 
-def chosen_network(network: Network | None) -> Network:
-    """`network`, or the system's for None."""
+def chosen_network(
+    network: Network | None,
+    options: SocketOptions = DEFAULT_OPTIONS,
+    local: tuple[str, int] | None = None,
+) -> Network:
+    """`network`, or for None the system's with these options, which are of no other."""
     if network is None:
-        return _SYSTEM
+        if local is None and options == DEFAULT_OPTIONS:
+            return _SYSTEM
+        return SystemNetwork(options, local)
     if not isinstance(network, Network):
         raise TypeError(f"network must have resolve, begin_dial and listen; {network!r} has not")
     return network
@@ -143,11 +185,15 @@ def chosen_network(network: Network | None) -> Network:
 class SocketAcceptor(DescriptorReadiness):
     """A listening socket. From here on it belongs to the acceptor alone."""
 
-    __slots__ = ("_sock", "address")
+    __slots__ = ("_settings", "_sock", "address")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, settings: Settings = ()
+    ) -> None:
+        """`settings`: what is set on each connection."""
         super().__init__(loop, sock.fileno())
         self._sock = sock
+        self._settings = settings
         self.address: Address = sock.getsockname()
 
     def accept(self) -> SocketChannel | None:
@@ -160,7 +206,8 @@ class SocketAcceptor(DescriptorReadiness):
                 return None
             raise
         sock.setblocking(False)
-        no_delay(sock)
+        with contextlib.suppress(OSError):  # a peer that is gone already makes no difference
+            apply_settings(self._settings, sock)
         return SocketChannel(self.loop, sock, peer or None)
 
     def close(self) -> None:
@@ -170,11 +217,29 @@ class SocketAcceptor(DescriptorReadiness):
             self._sock.close()
 
 
-def no_delay(sock: socket.socket) -> None:
-    """Send small messages at once; a peer that is gone already makes no difference."""
-    if sock.family in _INTERNET:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def apply_settings(settings: Settings, sock: socket.socket) -> None:
+    """Set each. Raises ``OSError``, which names the option."""
+    for setting in settings:
+        setting.apply(sock)
+
+
+def check_local_address(address: object) -> tuple[str, int] | None:
+    """An own address to connect from, as a pair: a numeric host, or one with a port; or None."""
+    if address is None:
+        return None
+    host, port = (address, 0) if isinstance(address, str) else _pair(address)
+    check_port(port)
+    for family in _INTERNET:
+        with contextlib.suppress(OSError, ValueError):
+            socket.inet_pton(family, host.partition("%")[0])
+            return host, port
+    raise ValueError(f"local_address must be numeric, not {host!r}")
+
+
+def _pair(address: object) -> tuple[str, int]:
+    if isinstance(address, tuple) and len(address) == 2 and isinstance(address[0], str):
+        return address
+    raise TypeError(f"local_address must be a host, (host, port) or None, not {address!r}")
 
 
 def check_listener(sock: socket.socket) -> None:
@@ -189,31 +254,47 @@ def check_listener(sock: socket.socket) -> None:
         raise ValueError("sock must be a listener, and this one is connected")
 
 
+def listen_on(
+    sock: socket.socket, backlog: int, options: SocketOptions, loop: asyncio.AbstractEventLoop
+) -> SocketAcceptor:
+    """Make a listener of a bound TCP socket that the caller has handed over."""
+    settings = connection_settings(options)
+    # Of those for listeners the one of a port in use is too late. The others are set here, too, so
+    # that what the system refuses is an error, and not passed over with each connection.
+    apply_settings(settings, sock)
+    start_listening(sock, backlog)
+    return SocketAcceptor(loop, sock, settings)
+
+
 def start_listening(sock: socket.socket, backlog: int) -> None:
     """Make `sock`, which is bound, a non-blocking listener."""
     sock.setblocking(False)
     sock.listen(backlog)
 
 
-def _listeners(targets: list[Target], port: int, backlog: int) -> list[socket.socket]:
+def _listeners(
+    targets: list[Target], port: int, backlog: int, settings: Settings
+) -> list[socket.socket]:
     """A listener for each target, all on the same port."""
     if port == 0:
         for _ in range(_PORT_TRIES - 1):
             try:
-                return _listen_on_all(targets, 0, backlog)
+                return _listen_on_all(targets, 0, backlog, settings)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
-    return _listen_on_all(targets, port, backlog)
+    return _listen_on_all(targets, port, backlog, settings)
 
 
-def _listen_on_all(targets: list[Target], port: int, backlog: int) -> list[socket.socket]:
+def _listen_on_all(
+    targets: list[Target], port: int, backlog: int, settings: Settings
+) -> list[socket.socket]:
     unsupported: OSError | None = None
     socks = []
     with contextlib.ExitStack() as opened:
         for target in targets:
             try:
-                sock = _listener(target, port, backlog)
+                sock = _listener(target, port, backlog, settings)
             except OSError as error:
                 # A machine without IPv6 still lists "::" among its addresses.
                 if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
@@ -229,15 +310,14 @@ def _listen_on_all(targets: list[Target], port: int, backlog: int) -> list[socke
     return socks
 
 
-def _listener(target: Target, port: int, backlog: int) -> socket.socket:
+def _listener(target: Target, port: int, backlog: int, settings: Settings) -> socket.socket:
     if not isinstance(target.address, tuple):
         raise TypeError(f"not an address of the internet: {target.address!r}")
     host, _, *rest = target.address
     try:
         with contextlib.ExitStack() as opened:
             sock = opened.enter_context(socket.socket(target.family, socket.SOCK_STREAM))
-            if os.name == "posix":  # on Windows the option lets others steal the port
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            apply_settings(settings, sock)
             if target.family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((host, port, *rest))

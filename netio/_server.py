@@ -31,9 +31,10 @@ from netio._defaults import (
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._holding import give_turn
 from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_seconds, check_timeouts
-from netio._network import SocketAcceptor, check_listener, chosen_network, start_listening
+from netio._network import check_listener, chosen_network, listen_on
 from netio._opening import Opening
 from netio._operation import Operation
+from netio._options import DEFAULT_OPTIONS, SocketOptions, check_options
 from netio._stream import Stream
 from netio._tasks import TaskWait, until_ended, wait_ended
 from netio._turns import turns_of
@@ -370,6 +371,7 @@ def serve_tcp(
     *,
     sock: socket.socket | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    options: SocketOptions = DEFAULT_OPTIONS,
     limit: int = STREAM_LIMIT_BYTES,
     backlog: int = BACKLOG,
     grace: float = GRACE_SECONDS,
@@ -387,8 +389,9 @@ def serve_tcp(
     choose, see `Server.addresses`. `sock`: a bound socket to use instead of both; None for none.
     `timeouts`: the default limits of each stream. `limit`: the longest record in bytes unless a
     call says otherwise. `backlog`: connections the kernel queues. `grace`: seconds that handlers
-    get to end by themselves when the server is closed. `network`: serve there; None is the
-    system's.
+    get to end by themselves when the server is closed. `options`: what is set on the socket before
+    it listens, and on each connection. `network`: serve there; None is the system's, whose sockets
+    alone have `options`.
 
     Returns: an awaitable that gives the `Server`, accepting already, and a context manager that
     closes it on leaving.
@@ -410,6 +413,7 @@ def serve_tcp(
         if host is not None or port != 0 or network is not None:
             raise ValueError("sock stands instead of host, port and network")
     check_timeouts(timeouts)
+    check_options(options)
     check_count(backlog, "backlog", at_least=1)
     make_server = functools.partial(
         Server,
@@ -419,8 +423,9 @@ def serve_tcp(
         grace=check_seconds(grace, "grace"),
         on_error=on_error,
     )
-    where = (chosen_network(network), host, port) if sock is None else sock
-    return Opening("serve_tcp", _serve(make_server, where, backlog, timeouts))
+    chosen = chosen_network(network, options)
+    where = (chosen, host, port) if sock is None else sock
+    return Opening("serve_tcp", _serve(make_server, where, backlog, timeouts, options))
 
 
 def check_functions(handler: object, on_error: object) -> None:
@@ -436,13 +441,13 @@ async def _serve(
     where: socket.socket | tuple[Network, str | None, int],
     backlog: int,
     timeouts: Timeouts,
+    options: SocketOptions,
 ) -> Server:
     loop = asyncio.get_running_loop()
     await give_turn()  # a numeric address is bound, or refused, without waiting (law 35)
     acceptors: list[Acceptor]
     if isinstance(where, socket.socket):
-        start_listening(where, backlog)
-        acceptors = [SocketAcceptor(loop, where)]
+        acceptors = [listen_on(where, backlog, options, loop)]
     else:
         network, host, port = where
         lookup = Operation("serve_tcp: lookup", peer=(host or "*", port))

@@ -23,7 +23,7 @@ PROMISED = {
     "remaining_ms", "deadline_after_ms",
     # streams
     "connect_tcp", "connect_unix", "open_stream", "stream_pair",
-    "Stream", "StreamStatistics", "SocketView",
+    "Stream", "StreamStatistics", "SocketView", "SocketOptions",
     "Resolver", "Proxy", "Socks5Proxy", "HttpProxy",
     # datagrams
     "bind_udp", "connect_udp", "bind_unix_datagram", "connect_unix_datagram", "open_datagrams",

@@ -176,17 +176,17 @@ async def test_the_port_the_system_chose_for_one_family_may_be_in_use_in_the_oth
     busy = iter([False, True, False, False])
     opened = []
 
-    def listener(target: _network.Target, port: int, backlog: int) -> socket.socket:
+    def listener(target: _network.Target, port: int, *rest: Any) -> socket.socket:
         if next(busy):
             assert port
             raise OSError(errno.EADDRINUSE, "in use")
-        opened.append(original(_network.Target(socket.AF_INET, ("127.0.0.1", 0)), 0, backlog))
+        opened.append(original(_network.Target(socket.AF_INET, ("127.0.0.1", 0)), 0, *rest))
         return opened[-1]
 
     original = _network._listener
     monkeypatch.setattr(_network, "_listener", listener)
     targets = [_network.Target(socket.AF_INET, ("127.0.0.1", 0))] * 2
-    socks = _network._listeners(targets, 0, 5)
+    socks = _network._listeners(targets, 0, 5, ())
     assert socks == opened[1:]
     assert opened[0].fileno() == -1, "the listener of the failed try is left open"
     for sock in socks:
@@ -199,10 +199,10 @@ async def test_a_machine_without_ipv6_serves_on_the_rest(
 ) -> None:
     original = _network._listener
 
-    def listener(target: _network.Target, port: int, backlog: int) -> socket.socket:
+    def listener(target: _network.Target, port: int, *rest: Any) -> socket.socket:
         if target.family == socket.AF_INET6:
             raise OSError(unsupported, "no IPv6 here")
-        return original(target, port, backlog)
+        return original(target, port, *rest)
 
     monkeypatch.setattr(_network, "_listener", listener)
     async with netio.serve_tcp(echo, grace=0) as server:
