@@ -7,6 +7,7 @@ non-blocking socket does; what waiting is needed, in either direction, is the pr
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from typing import TYPE_CHECKING, Final, Protocol
@@ -120,6 +121,10 @@ class SocketChannel(DescriptorReadiness):
 
     def send_many(self, views: Sequence[memoryview], /) -> int:
         return self.sock.sendmsg(views)
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """As `send`, of the bytes of a file from `offset` on; 0: there are no more."""
+        return os.sendfile(self.sock.fileno(), descriptor, offset, count)
 
     def shut_down_writing(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)

@@ -245,9 +245,14 @@ class Sender:
         timeout: Timeout,
         *,
         done: int | None = None,
+        outgoing: Outgoing | None = None,
     ) -> None:
-        """Send in turn what `quick` has left of `views`; `done` is what it returned."""
-        outgoing = Outgoing(name, self._receiver, views, total=total, done=done)
+        """Send in turn what `quick` has left of `views`; `done` is what it returned.
+
+        `outgoing`: one of another kind than of buffers, which are none then.
+        """
+        if outgoing is None:
+            outgoing = Outgoing(name, self._receiver, views, total=total, done=done)
         try:
             await self._in_turn(outgoing, timeout, self._send)
         finally:

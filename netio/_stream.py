@@ -20,6 +20,7 @@ from netio._iterator import StreamIterator
 from netio._limits import Timeouts, check_deadline, check_timeout, check_timeouts
 from netio._observing import observed, tell
 from netio._receiving import Receiver
+from netio._send_file import SendsFiles
 from netio._sending import Sender, few_views
 from netio._statistics import StreamStatistics
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from netio._limits import Deadline, Timeout
 
 
-class Stream:
+class Stream(SendsFiles):
     """A connection: reads and writes of bytes, each of which ends within its limits.
 
     Made by `connect_tcp`, `open_stream`, `stream_pair`, and by servers for their handlers. An
