@@ -13,7 +13,7 @@ from netio._bind import (
     open_datagrams,
 )
 from netio._carrying import deadline_after_ms, remaining_ms
-from netio._channel import SocketView
+from netio._channel import PeerCredentials, SocketView
 from netio._children import cancel_and_wait, shielded, wait_for
 from netio._connect import connect_tcp, open_stream, stream_pair
 from netio._datagram import DatagramSocket, DatagramStatistics
@@ -89,6 +89,7 @@ __all__ = [
     "Observer",
     "Opening",
     "OperationSnapshot",
+    "PeerCredentials",
     "Proxy",
     "Rate",
     "Resolver",

@@ -7,10 +7,11 @@ non-blocking socket does; what waiting is needed, in either direction, is the pr
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from netio._defaults import BYTES_PER_TURN, READ_BYTES
 from netio._errors import StreamClosed
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from netio._readiness import Waiter
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_CREDENTIALS: Final = struct.Struct("iII")  # a pid, which may be 0 or less, a uid and a gid
 
 
 class Channel(Protocol):
@@ -183,6 +185,21 @@ class OwnsSocket(Protocol):
     sock: socket.socket
 
 
+class PeerCredentials(NamedTuple):
+    """Who is at the other end of a Unix socket.
+
+    Attributes:
+        pid: the number of its process, as it was when the two were connected. That may have ended,
+            and another one have the number.
+        uid: the number of its user.
+        gid: the number of its group.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+
+
 class SocketView:
     """What a stream shows of its socket: options and names, and nothing that moves bytes.
 
@@ -249,6 +266,22 @@ class SocketView:
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
         """As ``socket.setsockopt``."""
         self._sock.setsockopt(level, option, value)
+
+    def peer_credentials(self) -> PeerCredentials:
+        """Who the peer of a Unix socket was when the two were connected, as the system says.
+
+        Raises:
+            OSError: the system does not tell; Linux does.
+            TypeError: it is no Unix socket.
+            StreamClosed: it was closed or detached.
+        """
+        sock = self._sock
+        if sock.family != getattr(socket, "AF_UNIX", None):
+            raise TypeError("peer_credentials: only Unix sockets have them")
+        if not hasattr(socket, "SO_PEERCRED"):
+            raise OSError(errno.ENOTSUP, "peer_credentials: this system does not tell them")
+        told = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return PeerCredentials(*_CREDENTIALS.unpack(told))
 
     def __repr__(self) -> str:
         return f"<netio.SocketView fd={self.fileno()}>"

@@ -7,8 +7,8 @@ import socket
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from netio._arguments import check_count, check_host, check_port
-from netio._channel import SocketChannel
 from netio._defaults import DEFAULT, STREAM_LIMIT_BYTES
+from netio._descriptor_channel import check_max_descriptors, socket_channel
 from netio._errors import ConnectFailed, DeadlineExceeded, NetioError
 from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_timeout, check_timeouts
 from netio._lookups import check_resolver, look_up, within
@@ -105,19 +105,24 @@ def open_stream(
     *,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     limit: int = STREAM_LIMIT_BYTES,
+    max_descriptors: int = 0,
 ) -> Stream:
     """Make a stream of a connected stream socket, which from then on is the stream's alone.
 
     The socket is made non-blocking; its other options stay as they are. `limit` is in bytes.
-    Needs a running loop. What is wrong with the socket is a TypeError or ValueError, after which
-    the socket is still the caller's.
+    `max_descriptors`: so many descriptors that the peer of a Unix socket passes are held for
+    `Stream.receive_descriptors`; with 0 the system drops them. Needs a running loop. What is wrong
+    with the socket is a TypeError or ValueError, after which the socket is still the caller's.
     """
     peer = connected_peer(sock)
     check_count(limit, "limit", at_least=1)
     check_timeouts(timeouts)
+    if check_max_descriptors(max_descriptors) and sock.family != socket.AF_UNIX:
+        raise ValueError("max_descriptors: sock must be a Unix socket")
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
-    return Stream(SocketChannel(loop, sock, peer), timeouts=timeouts, limit=limit)
+    channel = socket_channel(loop, sock, peer, max_descriptors)
+    return Stream(channel, timeouts=timeouts, limit=limit)
 
 
 def stream_pair(

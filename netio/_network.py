@@ -208,7 +208,11 @@ class SocketAcceptor(DescriptorReadiness):
         sock.setblocking(False)
         with contextlib.suppress(OSError):  # a peer that is gone already makes no difference
             apply_settings(self._settings, sock)
-        return SocketChannel(self.loop, sock, peer or None)
+        return self.channel(sock, peer or None)
+
+    def channel(self, sock: socket.socket, peer: Address) -> SocketChannel:
+        """What a connection that was accepted becomes."""
+        return SocketChannel(self.loop, sock, peer)
 
     def close(self) -> None:
         """Accept no more; the kernel refuses what it has queued."""

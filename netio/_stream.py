@@ -15,6 +15,7 @@ from netio._arguments import check_count, check_separators, readable_view, writa
 from netio._channel import SocketChannel, SocketView
 from netio._connection_limits import NO_DEADLINES, apply_limits, are_needed
 from netio._defaults import DEFAULT, OPERATIONS_PER_TURN, READ_BYTES, DefaultType
+from netio._descriptors import PassesDescriptors
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._iterator import StreamIterator
 from netio._limits import Timeouts, check_deadline, check_timeout, check_timeouts
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from netio._limits import Deadline, Timeout
 
 
-class Stream(SendsFiles):
+class Stream(SendsFiles, PassesDescriptors):
     """A connection: reads and writes of bytes, each of which ends within its limits.
 
     Made by `connect_tcp`, `open_stream`, `stream_pair`, and by servers for their handlers. An

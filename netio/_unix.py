@@ -37,6 +37,7 @@ def connect_unix(
     timeout: Timeout = DEFAULT,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     limit: int = STREAM_LIMIT_BYTES,
+    max_descriptors: int = 0,
     network: UnixNetwork | None = None,
 ) -> Opening[Stream]:
     """Connect to a Unix socket: ``async with connect_unix(...) as stream``, or ``await`` it.
@@ -45,7 +46,9 @@ def connect_unix(
     `timeout`: seconds for all of it, a `Deadline` or `Budget`, None for no limit; left out, the
     limit is ``timeouts.connect``. Where the listener's backlog is full, it is tried again until
     then. `timeouts`: the limits of the new stream. `limit`: the longest record in bytes, unless a
-    call says otherwise. `network`: connect there; None is the system.
+    call says otherwise. `max_descriptors`: so many descriptors that the peer passes are held for
+    `Stream.receive_descriptors`; with 0 the system drops them. `network`: connect there; None is
+    the system.
 
     Returns: an awaitable that gives the `Stream`, and a context manager that closes it.
 
@@ -61,7 +64,8 @@ def connect_unix(
     check_timeout(timeout)
     check_count(limit, "limit", at_least=1)
     check_timeouts(timeouts)
-    connect = _connect(where, timeout, timeouts, limit, chosen_unix_network(network))
+    chosen = chosen_unix_network(network, max_descriptors)
+    connect = _connect(where, timeout, timeouts, limit, chosen)
     return Opening("connect_unix", connect)
 
 
@@ -94,6 +98,7 @@ def listen_unix(
     mode: int | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     limit: int = STREAM_LIMIT_BYTES,
+    max_descriptors: int = 0,
     backlog: int = BACKLOG,
     network: UnixNetwork | None = None,
 ) -> Opening[Listener]:
@@ -106,8 +111,8 @@ def listen_unix(
     file, for instance ``0o660``, in force before anybody can connect; None leaves them to the
     umask. (An abstract name has none: whoever is on the machine may connect.) `timeouts`: the
     default limits of each stream, and of `Listener.accept` (``read``). `limit`: the longest record
-    in bytes unless a call says otherwise. `backlog`: connections the kernel queues. `network`:
-    listen there; None is the system.
+    in bytes unless a call says otherwise. `max_descriptors`: as for `connect_unix`, of each stream.
+    `backlog`: connections the kernel queues. `network`: listen there; None is the system.
 
     Returns: an awaitable that gives the `Listener`, and a context manager that closes it.
 
@@ -122,10 +127,10 @@ def listen_unix(
     check_timeouts(timeouts)
     check_count(backlog, "backlog", at_least=1)
     check_count(limit, "limit", at_least=1)
-    chosen = chosen_unix_network(network)
+    chosen = chosen_unix_network(network, max_descriptors)
 
     async def listen() -> Listener:
-        acceptor = await _acceptor(where, chosen, backlog, mode)
+        acceptor = await _acceptor(where, chosen, backlog, mode, max_descriptors)
         return Listener([acceptor], timeouts=timeouts, limit=limit)
 
     return Opening("listen_unix", listen())
@@ -139,6 +144,7 @@ def serve_unix(
     mode: int | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     limit: int = STREAM_LIMIT_BYTES,
+    max_descriptors: int = 0,
     backlog: int = BACKLOG,
     grace: float = GRACE_SECONDS,
     on_error: OnError | None = None,
@@ -150,10 +156,10 @@ def serve_unix(
     what None means for each.
 
     `handler`: an async function of the `Stream`. `timeouts`: the default limits of each stream.
-    `limit`: the longest record in bytes unless a call says otherwise. `backlog`: connections the
-    kernel queues. `grace`: seconds that handlers get to end by themselves when the server is
-    closed. `on_error`: a function of the stream and the error of a handler, or None. `network`:
-    serve there; None is the system.
+    `limit`: the longest record in bytes unless a call says otherwise. `max_descriptors`: as for
+    `connect_unix`, of each stream. `backlog`: connections the kernel queues. `grace`: seconds that
+    handlers get to end by themselves when the server is closed. `on_error`: a function of the
+    stream and the error of a handler, or None. `network`: serve there; None is the system.
 
     Returns: an awaitable that gives the `Server`, accepting already, and a context manager that
     closes it on leaving.
@@ -176,10 +182,10 @@ def serve_unix(
         grace=check_seconds(grace, "grace"),
         on_error=on_error,
     )
-    chosen = chosen_unix_network(network)
+    chosen = chosen_unix_network(network, max_descriptors)
 
     async def serve() -> Server:
-        return make_server([await _acceptor(where, chosen, backlog, mode)])
+        return make_server([await _acceptor(where, chosen, backlog, mode, max_descriptors)])
 
     return Opening("serve_unix", serve())
 
@@ -204,9 +210,12 @@ def _check_where(
     return sock
 
 
-async def _acceptor(where: Where, network: UnixNetwork, backlog: int, mode: int | None) -> Acceptor:
+async def _acceptor(
+    where: Where, network: UnixNetwork, backlog: int, mode: int | None, max_descriptors: int
+) -> Acceptor:
     await give_turn()  # it is bound, or refused, without waiting (law 35)
     if isinstance(where, socket.socket):
         start_listening(where, backlog)
-        return UnixAcceptor(asyncio.get_running_loop(), where)
+        loop = asyncio.get_running_loop()
+        return UnixAcceptor(loop, where, max_descriptors=max_descriptors)
     return await network.listen_unix(where, backlog=backlog, mode=mode)

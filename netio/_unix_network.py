@@ -14,14 +14,15 @@ import socket
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from netio._arguments import check_socket
-from netio._channel import SocketChannel
+from netio._descriptor_channel import check_max_descriptors, socket_channel
 from netio._network import SocketAcceptor, start_listening
 from netio._paths import BoundPath, bind_path
 from netio._readiness import Readiness
 from netio._resting import Resting
 
 if TYPE_CHECKING:
-    from netio._channel import Channel
+    from netio._channel import Channel, SocketChannel
+    from netio._errors import Address
     from netio._network import Acceptor
     from netio._operation import Operation
 
@@ -43,6 +44,9 @@ class UnixNetwork(Protocol):
 class SystemUnixNetwork:
     """The Unix sockets of the operating system."""
 
+    def __init__(self, max_descriptors: int = 0) -> None:
+        self._max_descriptors = max_descriptors
+
     async def dial_unix(self, path: str | bytes, operation: Operation) -> SocketChannel:
         """See `UnixNetwork`. Whatever happens, no socket is left behind."""
         loop = asyncio.get_running_loop()
@@ -53,7 +57,7 @@ class SystemUnixNetwork:
         except BaseException:
             sock.close()
             raise
-        return SocketChannel(loop, sock, path)
+        return socket_channel(loop, sock, path, self._max_descriptors)
 
     async def listen_unix(self, path: str | bytes, *, backlog: int, mode: int | None) -> Acceptor:
         """See `UnixNetwork`, and `bind_path` for a file that is there already."""
@@ -65,16 +69,19 @@ class SystemUnixNetwork:
                 opened.callback(bound.remove)
             start_listening(sock, backlog)
             opened.pop_all()  # all is well: leave it open
-        return UnixAcceptor(loop, sock, bound)
+        return UnixAcceptor(loop, sock, bound, self._max_descriptors)
 
 
 _SYSTEM: Final = SystemUnixNetwork()
 
 
-def chosen_unix_network(network: UnixNetwork | None) -> UnixNetwork:
-    """`network`, or the system's for None."""
+def chosen_unix_network(network: UnixNetwork | None, max_descriptors: int) -> UnixNetwork:
+    """`network`, or the system's for None, which alone passes descriptors."""
+    check_max_descriptors(max_descriptors)
     if network is None:
-        return _SYSTEM
+        return SystemUnixNetwork(max_descriptors) if max_descriptors else _SYSTEM
+    if max_descriptors:
+        raise ValueError("max_descriptors is of the system's network, and network is another one")
     if not isinstance(network, UnixNetwork):
         raise TypeError(f"network must have dial_unix and listen_unix; {network!r} has not")
     return network
@@ -83,13 +90,21 @@ def chosen_unix_network(network: UnixNetwork | None) -> UnixNetwork:
 class UnixAcceptor(SocketAcceptor):
     """A listening Unix socket, and the file that it has made; None: there is none of ours."""
 
-    __slots__ = ("_bound",)
+    __slots__ = ("_bound", "_max_descriptors")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, bound: BoundPath | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        bound: BoundPath | None = None,
+        max_descriptors: int = 0,
     ) -> None:
         super().__init__(loop, sock)
         self._bound = bound
+        self._max_descriptors = max_descriptors
+
+    def channel(self, sock: socket.socket, peer: Address) -> SocketChannel:
+        return socket_channel(self.loop, sock, peer, self._max_descriptors)
 
     def close(self) -> None:
         if self._bound is not None and not self.closed:

@@ -24,7 +24,7 @@ PROMISED = {
     # streams
     "connect_tcp", "connect_unix", "open_stream", "stream_pair",
     "Stream", "StreamStatistics", "SocketView", "SocketOptions",
-    "Resolver", "Proxy", "Socks5Proxy", "HttpProxy",
+    "Resolver", "Proxy", "Socks5Proxy", "HttpProxy", "PeerCredentials",
     # datagrams
     "bind_udp", "connect_udp", "bind_unix_datagram", "connect_unix_datagram", "open_datagrams",
     "DatagramSocket", "Datagram", "DatagramStatistics",
