@@ -10,8 +10,10 @@ from netio.testing._clock.waiting import Deadlock, TooManySteps
 from netio.testing._conformance.checking import Check
 from netio.testing._conformance.conformance import (
     accepted_pairs,
+    check_datagrams,
     check_listener,
     check_stream,
+    datagram_checks,
     listener_checks,
     stream_checks,
 )
@@ -61,9 +63,11 @@ __all__ = [
     "WireEvent",
     "accepted_pairs",
     "assert_fired",
+    "check_datagrams",
     "check_leaks",
     "check_listener",
     "check_stream",
+    "datagram_checks",
     "events",
     "explore",
     "explore_here",

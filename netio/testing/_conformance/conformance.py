@@ -18,6 +18,7 @@ from netio._limits import check_seconds
 from netio._stream import Stream
 from netio.testing._conformance.checking import Check, Pair
 from netio.testing._conformance.cutting import CUTTING
+from netio.testing._conformance.datagrams import DATAGRAMS, Exchange
 from netio.testing._conformance.ending import ENDING
 from netio.testing._conformance.keeping import KEEPING
 from netio.testing._conformance.limits import LIMITS
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from netio.testing._conformance.datagrams import MakeSockets
     from netio.testing._conformance.listening import Connect, Serve
     from netio.testing._conformance.playing import MakeScene
 
@@ -151,6 +153,39 @@ async def check_listener(
     check_callable(connect, "connect")
     scenes = [functools.partial(Service, serve=serve, connect=connect)]
     return await _all_played(_chosen(LISTENING, only), scenes, (), check_timeout)
+
+
+def datagram_checks() -> tuple[Check, ...]:
+    """The checks that `check_datagrams` makes, in order, to be named in its `only`."""
+    return DATAGRAMS
+
+
+async def check_datagrams(
+    make_sockets: MakeSockets,
+    *,
+    only: Only | None = None,
+    check_timeout: float = CHECK_SECONDS,
+) -> ConformanceReport:
+    """Look whether the datagram sockets of `make_sockets` keep what netio's promise.
+
+    `make_sockets`: an async function without arguments that returns two `netio.DatagramSocket`s, or
+    an async context manager of them: the first is connected to the second, which is not connected,
+    and can answer it. Both are closed after each check.
+    `only`: a check, or its name or promise, or several; None for all. `check_timeout`: real seconds
+    after which a check is said to hang; one that blocks the loop can't be ended.
+
+    Returns: the report, in which nothing is broken. What is not applicable is listed there.
+
+    Raises:
+        NotConforming: promises are broken.
+        TypeError, ValueError: for wrong arguments, and for what `make_sockets` gives.
+        Exception: whatever `make_sockets` raises.
+
+    Cancellation: what the checks have opened is closed; nothing is kept.
+    """
+    check_callable(make_sockets, "make_sockets")
+    scenes = [functools.partial(Exchange, make_sockets=make_sockets)]
+    return await _all_played(_chosen(DATAGRAMS, only), scenes, (), check_timeout)
 
 
 def accepted_pairs(serve: Serve, connect: Connect) -> MakePair:
