@@ -37,10 +37,11 @@ class Load:
 
     # Against a server that is measured.
 
-    def connect(self, port: int, connections: int) -> dict[str, object]:
+    def connect(self, port: int, connections: int, datagrams: bool = False) -> dict[str, object]:
         """Open connections, and exchange one message on each: the server has it, and waits."""
+        dial_one = dial_datagrams if datagrams else dial
         while connections:
-            opened = [dial(port) for _ in range(min(connections, OPENED_AT_ONCE))]
+            opened = [dial_one(port) for _ in range(min(connections, OPENED_AT_ONCE))]
             connections -= len(opened)
             for sock in opened:
                 sock.sendall(MESSAGE)
@@ -155,6 +156,13 @@ class Load:
 def dial(port: int) -> socket.socket:
     sock = socket.create_connection((HOST, port), STALL_SECONDS)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def dial_datagrams(port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.connect((HOST, port))
+    sock.settimeout(STALL_SECONDS)
     return sock
 
 

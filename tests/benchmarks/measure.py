@@ -59,7 +59,9 @@ class Side:
             self.connect(self.workload.connections)
 
     def connect(self, connections: int) -> None:
-        self.load.ask({"do": "connect", "port": self.port, "connections": connections})
+        datagrams = self.workload.family == "datagrams"
+        request = {"do": "connect", "port": self.port, "connections": connections}
+        self.load.ask({**request, "datagrams": datagrams})
 
     def take_turn(self, operations: int) -> Sample:
         return KINDS[self.workload.kind](self, operations)

@@ -139,6 +139,58 @@ async def connect_streams_timeout(started: Started) -> None:
     await serve_streams(handle, started)
 
 
+# Datagrams, each of which is sent back.
+
+
+async def datagrams_netio(started: Started) -> None:
+    async with netio.bind_udp(HOST) as sock:
+        started(sock.local[1])
+        while True:
+            data, address = await sock.receive(timeout=TIMEOUT)
+            await sock.send_to(data, address, timeout=TIMEOUT)
+
+
+class DatagramEcho(asyncio.DatagramProtocol):
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+        self.transport.sendto(data, address)
+
+
+async def datagrams_protocol(started: Started) -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(DatagramEcho, (HOST, 0))
+    started(transport.get_extra_info("sockname")[1])
+    await loop.create_future()
+
+
+class DatagramQueue(asyncio.DatagramProtocol):
+    def __init__(self) -> None:
+        self.queue = asyncio.Queue()
+
+    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+        self.queue.put_nowait((data, address))
+
+
+async def datagrams_queue(started: Started) -> None:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_datagram_endpoint(DatagramQueue, (HOST, 0))
+    started(transport.get_extra_info("sockname")[1])
+    while True:
+        transport.sendto(*await protocol.queue.get())
+
+
+async def datagrams_queue_timeout(started: Started) -> None:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_datagram_endpoint(DatagramQueue, (HOST, 0))
+    started(transport.get_extra_info("sockname")[1])
+    while True:
+        async with asyncio.timeout(TIMEOUT):
+            datagram = await protocol.queue.get()
+        transport.sendto(*datagram)
+
+
 # What the sides share.
 
 
@@ -175,4 +227,10 @@ CONNECT = {
     "protocol": connect_protocol,
     "streams": connect_streams,
     "streams_timeout": connect_streams_timeout,
+}
+DATAGRAMS = {
+    "netio": datagrams_netio,
+    "datagram_protocol": datagrams_protocol,
+    "queue": datagrams_queue,
+    "queue_timeout": datagrams_queue_timeout,
 }

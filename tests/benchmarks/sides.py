@@ -12,6 +12,7 @@ import servers
 FAMILIES = {
     "echo": servers.ECHO,
     "connect": servers.CONNECT,
+    "datagrams": servers.DATAGRAMS,
     "ping-pong": ping_pong.SIDES,
     "buffered": buffered.READS,
     "lines": buffered.LINES,
@@ -26,6 +27,9 @@ TEXTS = {
     "streams": "asyncio streams, no timeouts",
     "streams_timeout": "asyncio streams, asyncio.timeout",
     "streams_wait_for": "asyncio streams, asyncio.wait_for",
+    "datagram_protocol": "asyncio DatagramProtocol, no timeouts",
+    "queue": "asyncio.Queue of one, no timeouts",
+    "queue_timeout": "asyncio.Queue of one, asyncio.timeout",
     "anyio": "anyio, fail_after",
     "trio": "trio, fail_after",
     "blocking": "blocking sockets, settimeout",

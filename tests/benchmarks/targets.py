@@ -36,6 +36,8 @@ TARGETS = (
     Target("echo-1000", "stock", "protocol", 1.5, 1.1),
     Target("echo-8000", "stock", "protocol", 1.5, 1.1),
     Target("echo-think", "stock", "streams_timeout", 0.55, 0.4),
+    Target("udp-1", "stock", "queue", 1.0, 0.6),
+    Target("udp-50", "stock", "queue", 1.0, 0.6),
     Target("buffer", "stock", "streams", 1.0, 0.7),
     Target("lines", "stock", "streams", 0.6, 0.3),
     Target("blocks-64k", "stock", "streams", 0.25, 0.15),

@@ -21,7 +21,7 @@ import time
 import heap
 from sides import FAMILIES
 
-SERVERS = {"echo", "connect"}
+SERVERS = {"echo", "connect", "datagrams"}
 
 
 def say(answer: dict[str, object]) -> None:

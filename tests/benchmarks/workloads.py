@@ -96,6 +96,19 @@ WORKLOADS = (
         sides=FEW,
         think=0.002,
     ),
+    *(
+        Workload(
+            name=f"udp-{clients}",
+            what=f"UDP echo server, {clients} client{'s'[: clients > 1]}, a datagram of 64 bytes",
+            family="datagrams",
+            kind="server",
+            operations=8_000,
+            quick=1_000,
+            rounds=5,
+            connections=clients,
+        )
+        for clients in (1, 50)
+    ),
     Workload(
         name="buffer",
         what="read_exactly(16) that finds its bytes buffered",

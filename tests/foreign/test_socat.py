@@ -7,37 +7,12 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+from other_programs import PATIENCE_S, free_port, running
 from streams import outcome_of
 
 import netio
 
-PATIENCE_S = 10
-
 pytestmark = pytest.mark.foreign("socat", "ncat")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-@contextlib.asynccontextmanager
-async def running(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        process._transport.close()  # type: ignore[attr-defined]
-        await asyncio.sleep(0)
 
 
 async def connected(port: int) -> netio.Stream:
