@@ -82,6 +82,17 @@ def check_host(host: str) -> None:
         raise ValueError(f"host is not a valid name: {host!r} ({error})") from None
 
 
+def is_numeric(host: str, family: int) -> bool:
+    """Whether `host` is an address of `family` in numbers, which the system needs no lookup for."""
+    if family == socket.AF_INET6:
+        host = host.partition("%")[0]  # what follows is the interface
+    try:
+        socket.inet_pton(family, host)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def check_port(port: int, *, at_least: int = 0) -> int:
     """A port number: 1 to 65535, or 0 as well where the system may choose."""
     number = check_count(port, "port", at_least=at_least)

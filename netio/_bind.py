@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from netio._arguments import check_count, check_host, check_port, check_socket
 from netio._datagram import DatagramSocket, check_datagram_timeouts
@@ -20,10 +20,16 @@ from netio._options import DEFAULT_OPTIONS, SocketOptions, check_options, datagr
 from netio._paths import BoundPath, bind_path, check_mode, check_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netio._limits import Timeout, Timeouts
     from netio._options import Settings
     from netio._paths import UnixPath
     from netio._resolve import Target
+
+# Each receive asks for so much memory, before it gives back what it did not need. No system has
+# datagrams near this.
+_MOST_BYTES: Final = 64 << 20
 
 
 def bind_udp(
@@ -58,12 +64,12 @@ def bind_udp(
     check_datagram_timeouts(timeouts)
     check_options(options)
     settings = datagram_settings(options)
-    check_count(max_bytes, "max_bytes", at_least=1)
+    _check_max_bytes(max_bytes)
 
     async def bind() -> DatagramSocket:
         whole = Operation("bind_udp", peer=(host, port))
         targets = await _look_up(whole, host, port, DEFAULT, timeouts.resolve, "resolve")
-        sock = _first_that_works(targets, "bind", settings, whole)
+        sock = _first_that_works(targets, _bind, settings, whole)
         return _datagram_socket(sock, None, timeouts, max_bytes)
 
     return Opening("bind_udp", bind())
@@ -104,13 +110,13 @@ def connect_udp(
     check_datagram_timeouts(timeouts)
     check_options(options)
     settings = datagram_settings(options)
-    check_count(max_bytes, "max_bytes", at_least=1)
+    _check_max_bytes(max_bytes)
 
     async def connect() -> DatagramSocket:
         whole = Operation("connect_udp", peer=(host, port))
         targets = await _look_up(whole, host, port, timeout, timeouts.resolve, "resolve")
         try:
-            sock = _first_that_works(targets, "connect", settings, whole)
+            sock = _first_that_works(targets, _connect, settings, whole)
         except OSError as error:
             raise ConnectFailed(
                 str(error.strerror), attempts=[error.with_traceback(None)]
@@ -149,7 +155,7 @@ def bind_unix_datagram(
     if mode is not None and isinstance(where, bytes):
         raise ValueError("mode: an abstract name has no permissions")
     check_datagram_timeouts(timeouts)
-    check_count(max_bytes, "max_bytes", at_least=1)
+    _check_max_bytes(max_bytes)
 
     async def bind() -> DatagramSocket:
         await give_turn()  # it is bound, or refused, without waiting (law 35)
@@ -190,7 +196,7 @@ def connect_unix_datagram(
     where = check_path(path)
     own = None if local_path is None else check_path(local_path, "local_path")
     check_datagram_timeouts(timeouts)
-    check_count(max_bytes, "max_bytes", at_least=1)
+    _check_max_bytes(max_bytes)
 
     async def connect() -> DatagramSocket:
         await give_turn()  # the system connects without waiting (law 35)
@@ -230,9 +236,15 @@ def open_datagrams(
     if sock.type != socket.SOCK_DGRAM:
         raise ValueError("sock must be a datagram socket")
     check_datagram_timeouts(timeouts)
-    check_count(max_bytes, "max_bytes", at_least=1)
+    _check_max_bytes(max_bytes)
     asyncio.get_running_loop()
     return _datagram_socket(sock, None, timeouts, max_bytes)
+
+
+def _check_max_bytes(max_bytes: int) -> None:
+    """TypeError or ValueError, naming it, for what no receive can have memory for."""
+    if check_count(max_bytes, "max_bytes", at_least=1) > _MOST_BYTES:
+        raise ValueError(f"max_bytes must be at most {_MOST_BYTES}, not {max_bytes}")
 
 
 def _datagram_socket(
@@ -241,6 +253,16 @@ def _datagram_socket(
     sock.setblocking(False)
     channel = DatagramChannel(asyncio.get_running_loop(), sock, bound)
     return DatagramSocket(channel, timeouts=timeouts, max_bytes=max_bytes)
+
+
+def _bind(sock: socket.socket, target: Target) -> None:
+    if target.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as listeners have it
+    sock.bind(target.address)
+
+
+def _connect(sock: socket.socket, target: Target) -> None:
+    sock.connect(target.address)
 
 
 async def _look_up(
@@ -264,9 +286,12 @@ async def _look_up(
 
 
 def _first_that_works(
-    targets: list[Target], how: str, settings: Settings, whole: Operation
+    targets: list[Target],
+    use: Callable[[socket.socket, Target], None],
+    settings: Settings,
+    whole: Operation,
 ) -> socket.socket:
-    """A socket that is bound or connected to the first address that will have it."""
+    """A socket that `use` has bound or connected to the first address that will have it."""
     failure: OSError | None = None
     for target in targets:
         sock = None
@@ -274,9 +299,9 @@ def _first_that_works(
             sock = socket.socket(target.family, socket.SOCK_DGRAM)
             sock.setblocking(False)
             apply_settings(settings, sock)
-            getattr(sock, how)(target.address)
+            use(sock, target)
         except OSError as error:
-            failure = error
+            failure = error.with_traceback(None)  # which would hold this frame, and so itself
             if sock is not None:
                 sock.close()
         except BaseException:

@@ -113,9 +113,14 @@ class DatagramChannel(DescriptorReadiness):
             self.loop.call_soon(self._watch_again)
 
 
+def is_of_the_network(error: OSError) -> bool:
+    """Whether the network said it, and not the system about what it was asked for."""
+    return error.errno in _OF_THE_NETWORK
+
+
 def datagram_error(error: OSError, what: str) -> OSError:
     """A fresh error for what the kernel said about a datagram."""
-    if error.errno in _OF_THE_NETWORK:
+    if is_of_the_network(error):
         lost: ConnectionLost = connection_lost(error, what)
         return lost
     fresh = OSError(error.errno, f"{what}: {error.strerror}")

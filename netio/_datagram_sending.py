@@ -14,7 +14,8 @@ from asyncio import get_running_loop
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from netio._datagram_channel import DatagramChannel, datagram_error
+from netio._arguments import is_numeric
+from netio._datagram_channel import DatagramChannel, datagram_error, is_of_the_network
 from netio._defaults import COST_SHIFT, SYSTEM_CALL_COST
 from netio._errors import Address, StreamClosed, format_address
 from netio._holding import give_turn
@@ -96,6 +97,7 @@ class Departures:
         "_arrivals",
         "_channel",
         "_lines",
+        "_met",
         "_most",
         "_turns",
         "sent",
@@ -107,6 +109,7 @@ class Departures:
         self._channel = channel
         self._arrivals = arrivals  # which keeps the failure that both directions share
         self._lines: dict[Address, deque[Departure]] = {}  # those that wait, by where they go
+        self._met: OSError | None = None  # from the quick way to the slow one, which raises it
         self._most = _MOST.get(channel.family)
         self._turns = turns_of(channel.loop)
         self.timeouts = timeouts
@@ -132,7 +135,7 @@ class Departures:
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            self._arrivals.failure = error  # which the slow way raises
+            self._met = error
             return False
         self._turns.credit -= SYSTEM_CALL_COST + (size >> COST_SHIFT)
         self.sent += 1
@@ -143,6 +146,7 @@ class Departures:
         """Send it in its turn, within the limits that begin now."""
         channel = self._channel
         departure = Departure(name, channel, data, address)
+        departure.error, self._met = self._met, None
         loop = get_running_loop()
         if loop is not channel.loop:
             raise RuntimeError(f"{name}: the socket belongs to another event loop")
@@ -159,6 +163,7 @@ class Departures:
             await self._send(departure)
         except asyncio.CancelledError as cancelled:
             departure.mark(cancelled, done=departure.done)
+            self._keep_failure(departure)
             raise
         finally:
             self._leave(departure, line, address)
@@ -230,6 +235,12 @@ class Departures:
             raise OSError(errno.EMSGSIZE, text) from error
         raise datagram_error(error, f"{departure}: nothing was sent")
 
+    def _keep_failure(self, departure: Departure) -> None:
+        """For the next call: what the kernel tells once, and one that was cut has met."""
+        error = departure.error
+        if error is not None and self._channel.connected and is_of_the_network(error):
+            self._arrivals.failure = self._arrivals.failure or error
+
 
 def _closed(departure: Departure) -> StreamClosed:
     text = f"{departure}: the socket was closed by this side"
@@ -251,12 +262,10 @@ def check_destination(channel: DatagramChannel, address: object) -> Address:
         raise TypeError(f"address must be a tuple (host, port), not {address!r}")
     if not 0 < port <= 65535:
         raise ValueError(f"address: the port must be from 1 to 65535, not {port}")
-    try:
-        socket.inet_pton(channel.family, host.partition("%")[0])
-    except (OSError, ValueError):
+    if not is_numeric(host, channel.family):
         told = format_address((host, port))
         raise ValueError(
             f"address must be numeric, and of {kind} for this socket: {told}; a name is looked up "
             "by connect_udp"
-        ) from None
+        )
     return address

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Interface = str | int
 
 _HOPS_MAX: Final = 255
+_NUMBER_MAX: Final = 2**31 - 1
 
 
 class CastsToMany:
@@ -127,6 +128,8 @@ class CastsToMany:
             address = None
         if address is None or address.version != version or not address.is_multicast:
             raise ValueError(f"group must be a multicast address of IPv{version}, not {group!r}")
+        if "%" in group:
+            raise ValueError(f"group must be without an interface, which has its own: {group!r}")
         if version == 6:
             number = 0 if interface is None else _interface_number(interface)
             request = address.packed + struct.pack("@I", number)
@@ -160,7 +163,10 @@ def _interface_number(interface: Interface) -> int:
             return socket.if_nametoindex(interface)
         except OSError:
             raise ValueError(f"interface: this machine has none called {interface!r}") from None
-    return check_count(interface, "interface")
+    number = check_count(interface, "interface")
+    if number > _NUMBER_MAX:
+        raise ValueError(f"interface must be at most {_NUMBER_MAX}, not {number}")
+    return number
 
 
 def _check_bool(value: object, name: str) -> None:

@@ -14,7 +14,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from netio._arguments import check_port, check_socket
+from netio._arguments import check_port, check_socket, is_numeric
 from netio._attempts import SocketAttempt
 from netio._channel import SocketChannel
 from netio._errors import ConnectFailed, format_address
@@ -233,11 +233,9 @@ def check_local_address(address: object) -> tuple[str, int] | None:
         return None
     host, port = (address, 0) if isinstance(address, str) else _pair(address)
     check_port(port)
-    for family in _INTERNET:
-        with contextlib.suppress(OSError, ValueError):
-            socket.inet_pton(family, host.partition("%")[0])
-            return host, port
-    raise ValueError(f"local_address must be numeric, not {host!r}")
+    if not any(is_numeric(host, family) for family in _INTERNET):
+        raise ValueError(f"local_address must be numeric, not {host!r}")
+    return host, port
 
 
 def _pair(address: object) -> tuple[str, int]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _KEEPALIVE_SECONDS_MAX: Final = 32767
 _KEEPALIVE_COUNT_MAX: Final = 127
 _USER_TIMEOUT_SECONDS_MAX: Final = (2**31 - 1) // 1000
+_BUFFER_MAX: Final = 2**31 - 1
 
 _FLAGS: Final = ("nodelay", "keepalive", "reuse_port")
 _OF_KEEPALIVE: Final = ("keepalive_idle", "keepalive_interval", "keepalive_count")
@@ -31,6 +32,12 @@ _OF_TCP: Final = ("keepalive", *_OF_KEEPALIVE, "user_timeout")
 def _check_flag(value: object, name: str) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"SocketOptions.{name} must be a bool, not {value!r}")
+
+
+def _check_number(value: int, name: str) -> None:
+    most = _KEEPALIVE_COUNT_MAX if name == "keepalive_count" else _BUFFER_MAX
+    if check_count(value, f"SocketOptions.{name}", at_least=1) > most:
+        raise ValueError(f"SocketOptions.{name} must be at most {most}, not {value}")
 
 
 def _check_length(value: float | None, name: str, most: float) -> None:
@@ -92,11 +99,7 @@ class SocketOptions:
         for name in ("receive_buffer", "send_buffer", "keepalive_count"):
             value = getattr(self, name)
             if value is not None:
-                check_count(value, f"SocketOptions.{name}", at_least=1)
-        if (self.keepalive_count or 0) > _KEEPALIVE_COUNT_MAX:
-            raise ValueError(
-                f"SocketOptions.keepalive_count must be at most {_KEEPALIVE_COUNT_MAX}"
-            )
+                _check_number(value, name)
         for name in _OF_KEEPALIVE:
             if getattr(self, name) is not None and not self.keepalive:
                 raise ValueError(f"SocketOptions.{name} needs keepalive=True")

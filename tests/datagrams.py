@@ -3,9 +3,10 @@
 A test module that says `kind, pair = datagrams.kind, datagrams.pair` has these fixtures.
 """
 
+import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,3 +71,19 @@ async def fill(sock: netio.DatagramSocket, address: Any = None, size: int = 100)
                 sock._channel.sock.sendto(b"~" * size, address)
             count += 1
     return count
+
+
+async def waiting(coroutine: Any) -> asyncio.Task[Any]:
+    task = asyncio.ensure_future(coroutine)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not come to pass")

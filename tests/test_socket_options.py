@@ -158,6 +158,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"user_timeout": -1}, ValueError, "user_timeout must be more than 0 seconds"),
     ({"receive_buffer": 0}, ValueError, "receive_buffer must be at least 1"),
     ({"send_buffer": True}, TypeError, "send_buffer must be an int"),
+    ({"send_buffer": 2**40}, ValueError, "send_buffer must be at most 2147483647"),
 ]
 
 
@@ -286,6 +287,7 @@ async def test_an_address_of_the_other_family_is_passed_over() -> None:
     ("local", "error", "text"),
     [
         ("localhost", ValueError, "local_address must be numeric"),
+        ("127.0.0.1%lo", ValueError, "local_address must be numeric"),  # which is looked up
         (5, TypeError, "local_address must be a host"),
         (("127.0.0.1",), TypeError, "local_address must be a host"),
         (("127.0.0.1", "7"), TypeError, "port must be an int"),
