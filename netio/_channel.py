@@ -172,6 +172,9 @@ class SocketChannel(DescriptorReadiness):
         else:
             self.loop.call_soon_threadsafe(self.close)
 
+    def check_detach(self) -> None:
+        """Raise what says that something would be lost by `detach`."""
+
     def detach(self) -> socket.socket:
         """Give the socket away: nothing of netio is left on it, and the channel is closed."""
         self.release()

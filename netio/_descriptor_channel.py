@@ -115,11 +115,10 @@ class DescriptorChannel(SocketChannel):
             self._close_held()
         super().abandon()
 
-    def detach(self) -> socket.socket:
+    def check_detach(self) -> None:
         if self.held:
             text = f"detach: {len(self.held)} descriptors have come; receive_descriptors first"
             raise StreamBusy(text)
-        return super().detach()
 
 
 def socket_channel(

@@ -190,6 +190,8 @@ def _copies_of(descriptors: Iterable[int | HasDescriptor]) -> list[int]:
                 raise ValueError(f"descriptors must be at most {DESCRIPTORS_PER_SEND}")
             try:
                 copies.append(os.dup(number))
+            except OverflowError:
+                raise ValueError(f"descriptors: {number} is not open") from None
             except OSError as error:
                 if error.errno == errno.EBADF:
                     raise ValueError(f"descriptors: {number} is not open") from None

@@ -75,8 +75,9 @@ class SendsFiles:
 
         Over a socket the kernel does it (``sendfile``). Writes of other tasks come before or after.
         `file`: a regular file, opened in binary mode, or an `io.BytesIO`. Its position is neither
-        used nor moved, and what is still in a buffer of its own is not sent: flush it. It may be
-        closed meanwhile. Reading from a slow disk blocks the loop, as it does everywhere.
+        used nor moved, and what is still in a buffer of its own is not sent: flush it. Its
+        descriptor is what is read, of one that unpacks (`gzip`) the packed bytes. It may be closed
+        meanwhile. Reading from a slow disk blocks the loop, as it does everywhere.
         `offset`: where to begin, in bytes from the beginning of the file. `count`: how many bytes;
         None for all there are at the call. What is added to the file meanwhile is not sent.
         `timeout`: seconds for all of it, a `Deadline` or `Budget`, None for no limit, left out for
@@ -173,7 +174,8 @@ class _OutgoingFile(Outgoing):
 
 def _descriptor_of(file: BinaryFile) -> int:
     """The descriptor of a regular file; an error that names `file` for any other thing."""
-    if isinstance(file, io.TextIOBase):
+    # What wraps a file, as those of `tempfile` do, is told by its encoding, which only text has.
+    if isinstance(file, io.TextIOBase) or hasattr(file, "encoding"):
         raise TypeError("file must be opened in binary mode, and this one is in text mode")
     try:
         descriptor = file.fileno()

@@ -448,6 +448,7 @@ class Stream(SendsFiles, PassesDescriptors):
         unread = self._receiver.have()
         if unread:
             raise StreamBusy(f"detach: {unread} bytes are buffered; read them first")
+        channel.check_detach()
         self._end("detached")
         return channel.detach()
 

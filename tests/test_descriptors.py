@@ -271,12 +271,22 @@ async def test_a_send_that_is_cut_before_it_began_has_passed_none(pair: Pair) ->
     assert content_of((await far.receive_descriptors())[0]) == b"later"
 
 
+class Closes(netio.Observer):
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def stream_closed(self, stream: netio.Stream, reason: str) -> None:
+        self.reasons.append(reason)
+
+
 async def test_a_socket_is_given_away_only_when_they_were_taken(pair: Pair) -> None:
     near, far = pair
     await pass_one(near, b"1")
     await far.read_exactly(1)
-    with pytest.raises(netio.StreamBusy, match="1 descriptors have come"):
-        far.detach()
+    with netio.observe(Closes()) as closes:
+        with pytest.raises(netio.StreamBusy, match="1 descriptors have come"):
+            far.detach()
+        assert closes.reasons == []
     os.close((await far.receive_descriptors())[0])
     far.detach().close()
 
@@ -288,6 +298,7 @@ async def test_bad_arguments_are_refused_and_nothing_is_sent(pair: Pair) -> None
         (5, TypeError, "descriptors must be an iterable"),
         (["x"], TypeError, "descriptors: 'x' is none"),
         ([True], TypeError, "descriptors: True is none"),
+        ([2**40], ValueError, "descriptors: 1099511627776 is not open"),
         ([10_000], ValueError, "descriptors: 10000 is not open"),
         ([0] * 254, ValueError, "descriptors must be at most 253"),
     ):

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -296,6 +297,9 @@ async def test_what_can_not_be_sent_is_refused_before_anything_is(
     near = pair[0]
     with path.open() as text, pytest.raises(TypeError, match="file must be opened in binary mode"):
         await near.send_file(text)  # type: ignore[arg-type]
+    with tempfile.NamedTemporaryFile("w+") as wrapped:
+        with pytest.raises(TypeError, match="file must be opened in binary mode"):
+            await near.send_file(wrapped)  # type: ignore[arg-type]
     with path.open("ab") as file, pytest.raises(ValueError, match="must be opened for reading"):
         await near.send_file(file)
     with pytest.raises(ValueError, match="file: I/O operation on closed file"):
