@@ -59,7 +59,7 @@ PROMISED_FOR_TESTING = {
     "record", "mark", "Timeline", "TimelineEvent",
     # conformance
     "check_stream", "stream_checks", "check_listener", "listener_checks", "accepted_pairs",
-    "check_datagrams", "datagram_checks",
+    "check_datagrams", "datagram_checks", "check_accepting", "accepting_checks",
     "Check", "CheckResult", "ConformanceReport", "NotConforming", "Verdict",
 }  # fmt: skip
 

@@ -10,6 +10,8 @@ from netio.testing._clock.waiting import Deadlock, TooManySteps
 from netio.testing._conformance.checking import Check
 from netio.testing._conformance.conformance import (
     accepted_pairs,
+    accepting_checks,
+    check_accepting,
     check_datagrams,
     check_listener,
     check_stream,
@@ -62,7 +64,9 @@ __all__ = [
     "VirtualLoop",
     "WireEvent",
     "accepted_pairs",
+    "accepting_checks",
     "assert_fired",
+    "check_accepting",
     "check_datagrams",
     "check_leaks",
     "check_listener",

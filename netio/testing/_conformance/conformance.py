@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from netio._arguments import check_callable
 from netio._limits import check_seconds
 from netio._stream import Stream
+from netio.testing._conformance.accepting import ACCEPTING, Counter
 from netio.testing._conformance.checking import Check, Pair
 from netio.testing._conformance.cutting import CUTTING
 from netio.testing._conformance.datagrams import DATAGRAMS, Exchange
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from netio.testing._conformance.accepting import ConnectTo, Listen
     from netio.testing._conformance.datagrams import MakeSockets
     from netio.testing._conformance.listening import Connect, Serve
     from netio.testing._conformance.playing import MakeScene
@@ -153,6 +155,41 @@ async def check_listener(
     check_callable(connect, "connect")
     scenes = [functools.partial(Service, serve=serve, connect=connect)]
     return await _all_played(_chosen(LISTENING, only), scenes, (), check_timeout)
+
+
+def accepting_checks() -> tuple[Check, ...]:
+    """The checks that `check_accepting` makes, in order, to be named in its `only`."""
+    return ACCEPTING
+
+
+async def check_accepting(
+    listen: Listen,
+    connect: ConnectTo,
+    *,
+    only: Only | None = None,
+    check_timeout: float = CHECK_SECONDS,
+) -> ConformanceReport:
+    """Look whether a `netio.Listener` keeps what netio's promise, over any network.
+
+    `listen`: a function that is called as ``listen(**options)``, with options of `listen_tcp` such
+    as `timeouts`, and returns what that does, at an address of its choice.
+    `connect`: one that is called as ``connect(listener, **options)``, with options of `connect_tcp`
+    such as `timeout`, and returns what that does, connecting to `listener`.
+    `only`: a check, or its name or promise, or several; None for all. `check_timeout`: real seconds
+    after which a check is said to hang; one that blocks the loop can't be ended.
+
+    Returns: the report, in which nothing is broken.
+
+    Raises:
+        NotConforming: promises are broken.
+        TypeError, ValueError: for wrong arguments.
+
+    Cancellation: what the checks have opened is closed; nothing is kept.
+    """
+    check_callable(listen, "listen")
+    check_callable(connect, "connect")
+    scenes = [functools.partial(Counter, listen=listen, connect=connect)]
+    return await _all_played(_chosen(ACCEPTING, only), scenes, (), check_timeout)
 
 
 def datagram_checks() -> tuple[Check, ...]:
