@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import operator
 import re
 import socket
@@ -99,6 +100,18 @@ def check_port(port: int, *, at_least: int = 0) -> int:
     if number > 65535:
         raise ValueError(f"port must be at most 65535, not {number}")
     return number
+
+
+def check_loop(loop: asyncio.AbstractEventLoop, name: str, what: str) -> None:
+    """RuntimeError, for `name`, where the own `loop` of `what` may be running elsewhere (law 3)."""
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is loop or loop.is_closed():
+        return
+    if here is not None or loop.is_running():
+        raise RuntimeError(f"{name}: the {what} belongs to another event loop")
 
 
 def check_socket(sock: object) -> None:

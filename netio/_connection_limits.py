@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from netio._arguments import check_loop
+from netio._limits import check_deadline, check_timeouts
 from netio._moving import Floor, Idle, Moving
 from netio._operation import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from netio._channel import Channel
     from netio._limits import Deadline, Timeouts
     from netio._receiving import Receiver
     from netio._sending import Sender
@@ -27,6 +30,77 @@ NO_DEADLINES: Final[Mapping[str, Deadline]] = {}
 def are_needed(timeouts: Timeouts) -> bool:
     """Whether `timeouts` bounds more than single operations."""
     return timeouts.idle is not None or timeouts.total is not None or timeouts.min_rate is not None
+
+
+class HasLimits:
+    """The part of a stream that is about its limits."""
+
+    __slots__ = ("_born", "_deadlines", "_timeouts")
+
+    _born: float
+    _channel: Channel
+    _deadlines: Mapping[str, Deadline]
+    _receiver: Receiver
+    _sender: Sender
+    _timeouts: Timeouts
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The limits of this connection.
+
+        Assigning applies `read`, `write` and `close` to calls that begin later, and `idle`, `total`
+        and `min_rate` also to operations that wait already. A silence goes on under another `idle`
+        and a life under another `total`; another `min_rate` begins a window of its own.
+        """
+        return self._timeouts
+
+    @timeouts.setter
+    def timeouts(self, timeouts: Timeouts) -> None:
+        check_loop(self._channel.loop, "timeouts", "stream")
+        check_timeouts(timeouts)
+        self._timeouts = self._receiver.timeouts = self._sender.timeouts = timeouts
+        self._apply_limits()
+
+    @property
+    def deadline(self) -> Deadline | None:
+        """A point in time for all reads and writes of this stream, or None.
+
+        As in Go: it holds for every operation until it is changed. Assigning applies to an
+        operation that waits already, and a later point revives a stream whose deadline passed.
+        """
+        return self._deadlines.get("deadline")
+
+    @deadline.setter
+    def deadline(self, deadline: Deadline | None) -> None:
+        self._set_deadline("deadline", deadline)
+
+    @property
+    def read_deadline(self) -> Deadline | None:
+        """As `deadline`, for reads only; the earlier one of the two holds. None: no such point."""
+        return self._deadlines.get("read_deadline")
+
+    @read_deadline.setter
+    def read_deadline(self, deadline: Deadline | None) -> None:
+        self._set_deadline("read_deadline", deadline)
+
+    @property
+    def write_deadline(self) -> Deadline | None:
+        """As `deadline`, for writes only; the earlier one of the two holds. None: no such point."""
+        return self._deadlines.get("write_deadline")
+
+    @write_deadline.setter
+    def write_deadline(self, deadline: Deadline | None) -> None:
+        self._set_deadline("write_deadline", deadline)
+
+    def _set_deadline(self, name: str, deadline: Deadline | None) -> None:
+        check_loop(self._channel.loop, name, "stream")
+        check_deadline(deadline, name)
+        others = {n: d for n, d in self._deadlines.items() if n != name}
+        self._deadlines = others if deadline is None else {**others, name: deadline}
+        self._apply_limits()
+
+    def _apply_limits(self) -> None:
+        apply_limits(self._receiver, self._sender, self._timeouts, self._deadlines, self._born)
 
 
 def apply_limits(

@@ -6,13 +6,12 @@ This file is the public contract. Receiving is done in ``_datagram_receiving.py`
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import socket
 import warnings
 from typing import TYPE_CHECKING, Final, Self
 
-from netio._arguments import readable_view
+from netio._arguments import check_loop, readable_view
 from netio._channel import SocketView
 from netio._datagram_receiving import Arrivals, Datagram
 from netio._datagram_sending import Departures, check_destination
@@ -195,13 +194,7 @@ class DatagramSocket(CastsToMany):
         Raises:
             RuntimeError: the socket belongs to another event loop. Nothing changes.
         """
-        loop = self._channel.loop
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is not loop and not loop.is_closed() and (here is not None or loop.is_running()):
-            raise RuntimeError("close: the socket belongs to another event loop")
+        check_loop(self._channel.loop, "close", "socket")
         self._arrivals.kept = None
         self._channel.close()
 

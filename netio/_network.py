@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import socket
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import functools
 import warnings
-from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Self
 
-from netio._arguments import check_count, check_separators, readable_view, writable_view
+from netio._arguments import (
+    check_count,
+    check_loop,
+    check_separators,
+    readable_view,
+    writable_view,
+)
 from netio._channel import SocketChannel, SocketView
-from netio._connection_limits import NO_DEADLINES, apply_limits, are_needed
+from netio._connection_limits import NO_DEADLINES, HasLimits, are_needed
 from netio._defaults import DEFAULT, OPERATIONS_PER_TURN, READ_BYTES, DefaultType
 from netio._descriptors import PassesDescriptors
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._iterator import StreamIterator
-from netio._limits import Timeouts, check_deadline, check_timeout, check_timeouts
+from netio._limits import check_timeout, check_timeouts
 from netio._observing import observed, tell
 from netio._receiving import Receiver
 from netio._send_file import SendsFiles
@@ -33,10 +38,10 @@ if TYPE_CHECKING:
     from netio._arguments import Buffer
     from netio._channel import Channel
     from netio._errors import Address
-    from netio._limits import Deadline, Timeout
+    from netio._limits import Timeout, Timeouts
 
 
-class Stream(SendsFiles, PassesDescriptors):
+class Stream(HasLimits, SendsFiles, PassesDescriptors):
     """A connection: reads and writes of bytes, each of which ends within its limits.
 
     Made by `connect_tcp`, `open_stream`, `stream_pair`, and by servers for their handlers. An
@@ -51,9 +56,7 @@ class Stream(SendsFiles, PassesDescriptors):
     and reset (law 10).
     """
 
-    __slots__ = (
-        "__weakref__", "_born", "_channel", "_deadlines", "_receiver", "_sender", "_timeouts"
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "_channel", "_receiver", "_sender")
 
     def __init__(self, channel: Channel, *, timeouts: Timeouts, limit: int) -> None:
         check_timeouts(timeouts)
@@ -453,16 +456,7 @@ class Stream(SendsFiles, PassesDescriptors):
         return channel.detach()
 
     def _check_loop(self, name: str) -> None:
-        """RuntimeError where the stream's own loop may be running elsewhere (law 3)."""
-        loop = self._channel.loop
-        try:
-            here = get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is loop or loop.is_closed():
-            return
-        if here is not None or loop.is_running():
-            raise RuntimeError(f"{name}: the stream belongs to another event loop")
+        check_loop(self._channel.loop, name, "stream")
 
     def _end(self, how: str) -> None:
         """Nothing is buffered from here on, so that no read finds anything."""
@@ -489,66 +483,6 @@ class Stream(SendsFiles, PassesDescriptors):
                 warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             finally:  # the warning may have been made an error
                 channel.abandon()
-
-    # Limits
-
-    @property
-    def timeouts(self) -> Timeouts:
-        """The limits of this connection.
-
-        Assigning applies `read`, `write` and `close` to calls that begin later, and `idle`, `total`
-        and `min_rate` also to operations that wait already. A silence goes on under another `idle`
-        and a life under another `total`; another `min_rate` begins a window of its own.
-        """
-        return self._timeouts
-
-    @timeouts.setter
-    def timeouts(self, timeouts: Timeouts) -> None:
-        self._check_loop("timeouts")
-        check_timeouts(timeouts)
-        self._timeouts = self._receiver.timeouts = self._sender.timeouts = timeouts
-        self._apply_limits()
-
-    @property
-    def deadline(self) -> Deadline | None:
-        """A point in time for all reads and writes of this stream, or None.
-
-        As in Go: it holds for every operation until it is changed. Assigning applies to an
-        operation that waits already, and a later point revives a stream whose deadline passed.
-        """
-        return self._deadlines.get("deadline")
-
-    @deadline.setter
-    def deadline(self, deadline: Deadline | None) -> None:
-        self._set_deadline("deadline", deadline)
-
-    @property
-    def read_deadline(self) -> Deadline | None:
-        """As `deadline`, for reads only; the earlier one of the two holds. None: no such point."""
-        return self._deadlines.get("read_deadline")
-
-    @read_deadline.setter
-    def read_deadline(self, deadline: Deadline | None) -> None:
-        self._set_deadline("read_deadline", deadline)
-
-    @property
-    def write_deadline(self) -> Deadline | None:
-        """As `deadline`, for writes only; the earlier one of the two holds. None: no such point."""
-        return self._deadlines.get("write_deadline")
-
-    @write_deadline.setter
-    def write_deadline(self, deadline: Deadline | None) -> None:
-        self._set_deadline("write_deadline", deadline)
-
-    def _set_deadline(self, name: str, deadline: Deadline | None) -> None:
-        self._check_loop(name)
-        check_deadline(deadline, name)
-        others = {n: d for n, d in self._deadlines.items() if n != name}
-        self._deadlines = others if deadline is None else {**others, name: deadline}
-        self._apply_limits()
-
-    def _apply_limits(self) -> None:
-        apply_limits(self._receiver, self._sender, self._timeouts, self._deadlines, self._born)
 
     # What it is
 
