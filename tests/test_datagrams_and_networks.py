@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import unix_paths
@@ -66,6 +67,15 @@ async def test_an_error_that_a_cancelled_receive_met_is_for_the_next_call() -> N
         await client.send(b"sent")
 
 
+async def in_line(sock: netio.DatagramSocket, send: Any) -> asyncio.Task[None]:
+    """A send that has met an error, and waits a turn before it raises it."""
+    task = asyncio.ensure_future(send)
+    if not sock._departures._lines:
+        await asyncio.sleep(0)
+    assert sock._departures._lines
+    return task
+
+
 async def test_an_error_that_a_cancelled_send_met_is_for_the_next_call() -> None:
     async with netio.bind_udp("127.0.0.1") as gone:
         port = gone.local[1]  # type: ignore[index]
@@ -73,8 +83,7 @@ async def test_an_error_that_a_cancelled_send_met_is_for_the_next_call() -> None
         await client.send(b"anybody?")
         await asyncio.sleep(0)
         turns_of(asyncio.get_running_loop()).credit = 1
-        sending = asyncio.ensure_future(client.send(b"again"))
-        await asyncio.sleep(0)
+        sending = await in_line(client, client.send(b"again"))
         sending.cancel()
         outcome = await outcome_of(sending)
         assert isinstance(outcome, asyncio.CancelledError)
@@ -88,8 +97,7 @@ async def test_an_error_of_one_send_is_told_to_no_other_call(place: Path) -> Non
     async with netio.bind_unix_datagram(place / "s") as sock:
         for other in ("send", "receive"):
             turns_of(asyncio.get_running_loop()).credit = 1
-            failing = asyncio.ensure_future(sock.send_to(b"x", str(place / "none")))
-            await asyncio.sleep(0)
+            failing = await in_line(sock, sock.send_to(b"x", str(place / "none")))
             await sock.send_to(other.encode(), str(place / "s"))
             if other == "receive":
                 assert (await sock.receive()).data == b"send"
