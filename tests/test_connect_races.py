@@ -113,6 +113,7 @@ class Addresses(SystemNetwork):
     """The system's network, on which every name has these addresses."""
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
+        super().__init__()
         self._addresses = addresses
 
     async def resolve(self, host: str, port: int, operation: Operation) -> list[Target]:
