@@ -139,7 +139,9 @@ class Hold:
         if cancelled is None or outer is None or outer._left == 0:
             return cancelled
         of_scopes = self._of_scopes
-        if not outer.answers_scopes:
+        if outer.answers_scopes:
+            outer.cuts += of_scopes
+        else:
             outer._of_scopes += of_scopes
             of_scopes = 0
         if self.count > of_scopes:

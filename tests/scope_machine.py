@@ -13,7 +13,8 @@ from typing import Any, Self
 import anyio
 from scope_model import ANYIO, OUTSIDE, Ledger
 from scope_programs import A_TICK_LATER, Program
-from scope_statements import BodyError, World, run_block
+from scope_statements import World, run_block
+from scope_waits import BodyError
 from virtual import TASK_FACTORIES
 
 import netio
@@ -204,7 +205,8 @@ async def run_in_task(world: World, program: Program) -> None:
 
 
 def expected_error(error: BaseException) -> bool:
-    return isinstance(error, BodyError | TimeoutError | asyncio.CancelledError | BaseExceptionGroup)
+    kinds = BodyError | TimeoutError | netio.StillRunning | asyncio.CancelledError
+    return isinstance(error, kinds | BaseExceptionGroup)
 
 
 def set_cancels(world: World, cancels: tuple[tuple[int, int], ...]) -> None:

@@ -51,6 +51,7 @@ class Cancel:
     met: bool = False  # the task has been resumed since
     held: bool = False  # back, by a shield
     again: bool = False  # a group has posted it once more, and it is not met since
+    again_at: float = -math.inf  # and when
 
 
 class Ledger:
@@ -67,7 +68,7 @@ class Ledger:
         self.left_groups: list[asyncio.TaskGroup] = []
         self.faults: list[str] = []
         self._posted_again: Cancel | None = None
-        self._phantom = False  # before 3.13: taken back while pending
+        self._phantom = False  # taken back while pending, and it comes all the same
 
     def cancelled(self, by: Any, at: float, running: bool) -> None:
         cancel, self._posted_again = self._posted_again, None
@@ -75,7 +76,7 @@ class Ledger:
             cancel = Cancel(by, at, self.step, running)
             self.asked.append(cancel)
         else:
-            cancel.again = True
+            cancel.again, cancel.again_at = True, at
         self.standing.append(cancel)
         self.pending = self.pending or running
         if isinstance(by, netio.Scope):
@@ -132,6 +133,10 @@ class Ledger:
             self.pending = False
             if cancel is not self._posted_again:
                 self._phantom = CANCELS_ARE_REMEMBERED
+        elif self.pending and all(one.held for one in self.standing):
+            self._phantom = (
+                True  # Python forgets what is pending when the count is zero, which it is not
+            )
 
     def resumed(self, cancelled: bool) -> None:
         if cancelled and all(cancel.held for cancel in self.standing) and not self._phantom:
@@ -140,6 +145,10 @@ class Ledger:
         self.pending = self._phantom = False
         for cancel in self.standing:
             cancel.met, cancel.again = cancel.met or not cancel.held, False
+
+    def posted(self, at: float) -> bool:
+        """Whether a cancel was asked for at that moment, or posted once more."""
+        return any(at in (cancel.at, cancel.again_at) for cancel in self.asked)
 
     def of(self, by: Any) -> list[Cancel]:
         return [cancel for cancel in self.asked if cancel.by is by]
@@ -216,7 +225,7 @@ class Block:
     def settle_cuts(self, now: float) -> None:
         """Those before `now` have come, unless another cancel was about to be met just then."""
         while self.next_cut < now:
-            if not any(cancel.at == self.next_cut for cancel in self.ledger.asked):
+            if not self.ledger.posted(self.next_cut):
                 self.missed.append(self.next_cut)
             self.pause *= 2
             self.next_cut += self.pause
@@ -224,8 +233,7 @@ class Block:
     def hold_cuts(self, now: float) -> None:
         """A shield begins inside."""
         self.settle_cuts(now)
-        others = [cancel for cancel in self.ledger.asked if cancel.at == now]
-        self.cuts_unsure = self.cuts_unsure or (self.next_cut == now and bool(others))
+        self.cuts_unsure = self.cuts_unsure or (self.next_cut == now and self.ledger.posted(now))
 
     def move(self, now: float, to: float | None) -> None:
         """The deadline moves, if it still may."""
@@ -268,7 +276,10 @@ def leave_shield(shield: Block, around: list[Block]) -> None:
     failed = shield.raised is not None and not only_cancellation(shield.raised)
     for cancel in held:
         cancel.held, cancel.met = False, cancel.met or not (failed or with_it)
-    ledger.pending = ledger.pending or (failed and bool(held))
+    if failed and held:
+        ledger.pending = True
+        for block in around:  # who finds that it is about to be met does not cut
+            block.cuts_unsure = block.cuts_unsure or block.next_cut == now
 
 
 def judge(block: Block, count: int) -> list[str]:
@@ -304,7 +315,7 @@ def attribution(block: Block) -> list[str]:
     scope, raised, came_out = block.scope, block.raised, block.came_out
     expired, answers = bool(block.fired()) and not block.by_hand, block.answers()
     broken: list[str] = []
-    others = [c for c in block.ledger.standing if c.by is not ANYIO and c.by is not scope]
+    others = [c for c in block.ledger.standing if c.by is not scope]
     if others and (block.unsure or block.ledger.unsure):
         return broken
     if scope.expired() != expired:

@@ -1,11 +1,13 @@
 """Programs of scopes, as trees of tuples: making one of a seed, and making a failing one smaller.
 
 A statement is a word and what it needs; a block is a tuple of statements. Numbers are whole
-seconds, few of them, so that most of what happens in a program happens at the same moments.
+seconds, few of them, so that most of what happens in a program happens at the same moments. A
+limit may be the name of a `Budget`, of which a program has two.
 
     sleep s; cancel myself; raise
     read s limit; write s limit     waits of netio, for what its peer does in s seconds
     netio join s                    likewise, for a task that sleeps
+    netio wait for kind s limit grace; cancel and wait kind s grace    likewise, for work of a kind
     wait for s limit; join s; await child s     of asyncio
     scope kind s grace block; asyncio kind s block; anyio kind s block    s may be None, or negative
     shield s block
@@ -34,15 +36,21 @@ CHILDREN = ("ends", "ends", "fails", "fails", "is cancelled", "fails when cut", 
 SECONDS = (-1, 0, 1, 1, 1, 2, 2, 3, 4, None)
 BOUNDS = (-1, 0, 1, 2, 3, 4, 4, 6)  # of shields
 GRACES = (None, None, None, 0, 1, 1, 2)
+LIMITS = (None, None, 1, 2, 3, "short", "short", "long")  # of waits of netio
+WORKS = ("ends", "ends", "fails", "cleans up", "returns late", "fails late", "fails late", "deaf")
+WORK_GRACES = (None, 0, 1, 2, 3)
 REPLACEMENTS = ("subclass", "group", "mixed group", "error")
 # What a statement may be, as often as it is wanted.
-LEAVES = ["sleep"] * 6 + ["cancel myself", "raise", "stubborn", "cancel scope", "reschedule"]
+LEAVES = ["sleep"] * 6 + ["cancel myself", "raise", "stubborn", "reschedule"]
+LEAVES += ["cancel scope"] * 2
 LEAVES += ["read"] * 4 + ["write", "wait for", "join", "netio join", "await child"]
+LEAVES += ["netio wait for"] * 2 + ["cancel and wait"]
 BRANCHES = (
     ["scope"] * 10
     + ["shield"] * 4
     + ["clean up"] * 3
-    + ["asyncio", "anyio", "group", "take back"] * 2
+    + ["asyncio", "anyio", "take back"] * 2
+    + ["group"] * 3
 )
 BRANCHES += ["swallow", "replace", "handle"]
 CHILD_TOO = ["child"] * 3
@@ -114,8 +122,15 @@ def random_child(rng: random.Random) -> Statement:
 def random_arguments(rng: random.Random, word: str) -> Statement:
     if word in ("sleep", "join", "netio join", "await child"):
         return (rng.randint(0, 4),)
-    if word in ("read", "write", "wait for"):
+    if word in ("read", "write"):
+        return rng.choice((0, 1, 2, 2, 3, 4, 9)), rng.choice(LIMITS)
+    if word == "wait for":
         return rng.choice((0, 1, 2, 2, 3, 4, 9)), rng.choice((None, None, 1, 2, 3))
+    if word == "netio wait for":
+        limit = rng.choice((0, 1, 2, *LIMITS))
+        return rng.choice(WORKS), rng.choice((0, 1, 2, 3, 9, 9)), limit, rng.choice(WORK_GRACES)
+    if word == "cancel and wait":
+        return rng.choice(WORKS), rng.randint(0, 2), rng.choice(WORK_GRACES)
     if word == "stubborn":
         return rng.randint(1, 4), rng.randint(0, 2)
     if word == "reschedule":

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from scope_model import ANYIO, GROUPS_LEAVE_CANCELS, OUTSIDE, Block, only_cancellation
+from scope_waits import WAIT_SITUATIONS
 
 import netio
 from netio._shields import Shield
@@ -105,7 +106,7 @@ if GROUPS_LEAVE_CANCELS:
     SITUATIONS["a task group left its cancel behind"] = lambda f: f.left_by_groups
 
 
-ALL_SITUATIONS = (*SITUATIONS, *LET_OUT)
+ALL_SITUATIONS = (*SITUATIONS, *LET_OUT, *WAIT_SITUATIONS)
 
 
 def note_situations(block: Block, seen: Counter[str]) -> None:

@@ -10,6 +10,7 @@ import anyio
 from scope_model import ANYIO, OUTSIDE, Block, Ledger, judge, leave_shield, only_cancellation
 from scope_programs import Statement
 from scope_situations import note_situations
+from scope_waits import BodyError, Pool, Work, cancel_and_wait, netio_wait_for, transfer
 
 import netio
 from netio._memory import memory_pair
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 
 
 NO_LIMITS = netio.Timeouts(read=None, write=None)
-
-
-class BodyError(Exception):
-    """What a body raises of its own."""
 
 
 class Stopped(asyncio.CancelledError):
@@ -45,6 +42,8 @@ class World:
         self.groups: list[asyncio.TaskGroup] = []
         self.timers: list[asyncio.Handle] = []
         self.children: list[asyncio.Task[None]] = []
+        self.works: list[Work] = []
+        self.pools = {"short": Pool(2), "long": Pool(5)}
         self.made = 0
         self.broken: list[str] = []
 
@@ -62,10 +61,13 @@ class World:
         return self.children[-1]
 
     async def end_children(self) -> None:
-        for child in self.children:
+        left = [*self.children, *(work.task for work in self.works if work.task and work.runs())]
+        for child in left:
             child.cancel()
-        if self.children:
-            await asyncio.wait(self.children)
+        if left:
+            await asyncio.wait(left)
+        for work in self.works:
+            work.error()  # or asyncio says that nobody has asked for it
 
     def block(self, which: int) -> Block | None:
         return self.blocks[-1 - which] if which < len(self.blocks) else None
@@ -80,22 +82,22 @@ async def sleep(world: World, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-async def read(world: World, seconds: int, limit: float | None) -> None:
+async def read(world: World, seconds: int, limit: float | str | None) -> None:
     near, far = small_pair(world.loop)
     timer = world.loop.call_later(seconds, far._channel.send, b"x")
     try:
-        with world.ledger.netio_waits():
-            await near.read_exactly(1, timeout=limit)
+        with transfer(world, "read", seconds, limit) as wait:
+            await near.read_exactly(1, timeout=wait.given)
     finally:
         end(timer, near, far)
 
 
-async def write(world: World, seconds: int, limit: float | None) -> None:
+async def write(world: World, seconds: int, limit: float | str | None) -> None:
     near, far = small_pair(world.loop)
     timer = world.loop.call_later(seconds, far._channel.receive, 9)
     try:
-        with world.ledger.netio_waits():
-            await near.write(b"more than", timeout=limit)
+        with transfer(world, "write", seconds, limit) as wait:
+            await near.write(b"more than", timeout=wait.given)
     finally:
         end(timer, near, far)
 
@@ -128,9 +130,6 @@ async def netio_join(world: World, seconds: float) -> None:
     child = world.child(seconds)
     with world.ledger.netio_waits():
         await netio.join(child, timeout=None)
-
-
-# Budgets, and netio's own `wait_for` and `cancel_and_wait`, find their place here.
 
 
 async def cancel_myself(world: World) -> None:
@@ -190,7 +189,7 @@ async def replace(world: World, how: str, block: Any) -> None:
 async def handle(world: World, block: Any) -> None:
     try:
         await run_block(world, block)
-    except (BodyError, TimeoutError, ExceptionGroup):
+    except (BodyError, TimeoutError, netio.StillRunning, ExceptionGroup):
         pass
     except BaseExceptionGroup as group:
         if only_cancellation(group):
@@ -366,6 +365,8 @@ STATEMENTS: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
     "wait for": wait_for,
     "join": join,
     "netio join": netio_join,
+    "netio wait for": netio_wait_for,
+    "cancel and wait": cancel_and_wait,
     "await child": await_child,
     "cancel myself": cancel_myself,
     "raise": raise_error,

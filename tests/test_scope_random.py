@@ -1,5 +1,7 @@
 """Random programs of scopes, each exit of a scope held against laws 14 to 22 (`scope_model`).
 
+So is each wait of netio in them: reads and writes, budgets, and work that is ended (`scope_waits`).
+
 Scopes of every kind, shields among them, stand in one another and among the limits and groups of
 asyncio and anyio, around waits of netio and of others; they are cancelled from outside and by hand,
 moved, swallowed and cleaned up after. Time is virtual, and most events of a program happen at the
@@ -21,13 +23,14 @@ from scope_programs import Program, random_program, shrink, statements_in
 from scope_situations import ALL_SITUATIONS
 
 import netio
-from netio import _scopes
+from netio import _children, _scopes
 from netio._holding import Hold
 from netio._shields import Shield
+from netio._stopwatch import Stopwatch
 from netio._stubborn import Stubborn
 
 PROGRAMS = 20_000
-OCCURRENCES_MIN = 10  # of each situation; the rarest comes 40 times
+OCCURRENCES_MIN = 10  # of each situation; the rarest comes 30 times
 RUN_S = 60  # takes 4 to 6
 
 
@@ -131,6 +134,15 @@ def report_twice(stubborn: Stubborn, now: float) -> None:
     REPORT(stubborn, now)
 
 
+async def wait_impatiently(*arguments: Any) -> asyncio.CancelledError | None:
+    return await WAIT_ENDED(*arguments, patient=False)
+
+
+def raise_the_last(*errors: BaseException | None) -> None:
+    RAISE_FIRST(*reversed(errors))
+
+
+WAIT_ENDED, RAISE_FIRST = _children.wait_ended, _children._raise_first
 CUT_AGAIN, REPORT = Stubborn._cut_again, Stubborn._report
 TAKE_BACK, CONCLUDE = netio.Scope._take_back, netio.Scope._conclude
 ENTER, MOVE = netio.Scope.__aenter__, netio.Scope.reschedule
@@ -174,6 +186,16 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
         lambda stubborn, now: None,
     ),
     "a body that goes on is reported twice": (Stubborn, "_report", report_twice),
+    "a cancel ends the wait for the end of work": (_children, "wait_ended", wait_impatiently),
+    "work has no turn to end in after its limit": (
+        _children,
+        "wait_within",
+        _children.until_ended,
+    ),
+    "an error of the work goes before the cancel": (_children, "_raise_first", raise_the_last),
+    "a result that comes late is lost": (_children, "_carry", lambda *_: None),
+    "work that does not end is not named": (_children, "_still_running", lambda *_: None),
+    "a budget is not spent": (Stopwatch, "stop", lambda clock, now: None),
     "a cancel by hand is an expiry": (
         netio.Scope,
         "expired",

@@ -7,7 +7,8 @@ from typing import Any
 import anyio
 import children
 import pytest
-from children import Play, Work, named, now, this_task
+from children import Play, Work, named, now, this_task, turns
+from silence import silence
 from virtual import virtual_loop
 
 import netio
@@ -216,3 +217,27 @@ async def test_wrong_arguments_are_refused_and_the_coroutine_does_not_complain(
         await netio.shielded(Work().quick(), **arguments)
     with pytest.raises(TypeError, match="can't be awaited: 3"):
         await netio.shielded(3, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize("wait", ["read", "cancel_and_wait"])
+async def test_the_cut_of_a_scope_inside_counts_alike_whichever_wait_it_comes_through(
+    wait: str,
+) -> None:
+    cut_at = []
+    async with silence() as silent, netio.shield(9):
+        async with netio.move_on_after(1):
+            try:
+                if wait == "read":
+                    await silent.wait()
+                else:  # in which a cut is held back until the work has ended
+                    work = named(Work().cleaning(2))
+                    await turns(2)
+                    await netio.cancel_and_wait(work)
+            except asyncio.CancelledError:
+                this_task().cancel()  # for all that a shield can know it is the scope's
+                with pytest.raises(asyncio.CancelledError):
+                    await silent.wait(1)
+                cut_at.append(now())
+        assert this_task().uncancel() == 0
+    assert cut_at == [1.0 if wait == "read" else 2.0]
