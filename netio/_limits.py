@@ -180,7 +180,10 @@ def check_seconds(value: SupportsFloat, name: str) -> float:
     if cls is float:
         seconds: float = value  # type: ignore[assignment]
     elif cls is int or is_number(value):
-        seconds = as_float(value)
+        try:
+            seconds = float(value)  # without the call of `as_float`: each scope comes by here
+        except OverflowError:
+            seconds = as_float(value)
     elif isinstance(value, Budget):
         raise TypeError(
             f"{name} must be a number of seconds, not a netio.Budget: that is spent by operations, "

@@ -51,6 +51,10 @@ _logger = logging.getLogger("netio")
 _latest: Final[ContextVar[Scope | None]] = ContextVar("netio_scope", default=None)
 
 
+# Of a deadline or a grace: there is none.
+_NEVER: Final = math.inf
+
+
 class _State(enum.Enum):
     CREATED = "created"
     ACTIVE = "active"
@@ -117,16 +121,19 @@ class Scope:
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str or None, not {type(name).__name__}")
-        if isinstance(delay, Deadline):
-            delay, when = None, delay
+        if delay is not None:
+            if isinstance(delay, Deadline):
+                delay, when = None, delay
+            else:
+                delay = check_seconds(delay, "delay")
         self.name: str | None = name
         self.caught: bool = False
         self.overrun: float = 0.0
-        self._delay = None if delay is None else check_seconds(delay, "delay")
-        self._when = math.inf if when is None else _point(when)  # infinity: there is no limit
+        self._delay = delay
+        self._when = _NEVER if when is None else _point(when)
         self._quiet = quiet
         self._state = _CREATED
-        self._grace = math.inf if grace is None else _check_grace(grace)
+        self._grace = _NEVER if grace is None else _check_grace(grace)
         # The timer, and what follows it once it has fired.
         self._handle: asyncio.Handle | Stubborn | None = None
         self._shields = 0  # how many there are inside, which hold back the expiry
@@ -134,11 +141,11 @@ class Scope:
         self._parent: Scope | None = None
         self._by_hand = False
         self._looked_again = False
-        self._own_cancels = 0
         self._entry_count = 0
         # Set when it is entered, and when it fires: that costs nothing here.
         self._entered_at: float
         self._fired_at: float
+        self._own_cancels: int
 
     def when(self) -> float | None:
         """The deadline as a `loop.time()` in seconds, or None where there is no limit.
@@ -205,13 +212,14 @@ class Scope:
         if self._delay is not None:
             self._when = now + self._delay
         outer = _latest.get()
-        if outer is not None:
-            self._parent = _nearest_live(outer)
+        while outer is not None and outer._task is None:  # as `_nearest_live` does
+            outer = outer._parent
+        self._parent = outer
         if task.cancelling():
             self._entry_count = delivered_cancels(task)
         _latest.set(self)
         self._state = _ACTIVE
-        if now < self._when < math.inf and not self._by_hand:  # as `_arm` would
+        if now < self._when < _NEVER and not self._by_hand:  # as `_arm` would
             self._handle = loop.call_at(self._when, self._fire, task)
         else:
             self._arm(task, loop, now)
@@ -228,8 +236,10 @@ class Scope:
         task = self._task
         if task is None:
             raise RuntimeError(f"{self._title} is not entered")
-        # The loop is named since a forgotten generator may be closed when no loop runs any more.
-        at_home = current_task(task.get_loop()) is task
+        try:
+            at_home = current_task() is task
+        except RuntimeError:  # a forgotten generator may be closed when no loop runs any more
+            at_home = False
         latest = _latest.get()
         misuse = None
         if not at_home or (latest is not self and _nearest_live(latest) is not self):
@@ -357,6 +367,7 @@ class Scope:
                 self._warn_of_count(task)
             self._state = _EXPIRING
             self._fired_at = now
+            self._own_cancels = 0
             if observed:
                 tell(loop, "scope_fired", self, task)
             self._cut()
