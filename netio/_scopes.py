@@ -141,11 +141,11 @@ class Scope:
         self._parent: Scope | None = None
         self._by_hand = False
         self._looked_again = False
+        self._own_cancels = 0
         self._entry_count = 0
         # Set when it is entered, and when it fires: that costs nothing here.
         self._entered_at: float
         self._fired_at: float
-        self._own_cancels: int
 
     def when(self) -> float | None:
         """The deadline as a `loop.time()` in seconds, or None where there is no limit.
@@ -367,7 +367,6 @@ class Scope:
                 self._warn_of_count(task)
             self._state = _EXPIRING
             self._fired_at = now
-            self._own_cancels = 0
             if observed:
                 tell(loop, "scope_fired", self, task)
             self._cut()
