@@ -6,6 +6,7 @@ import asyncio
 import operator
 import re
 import socket
+import sys
 from typing import TYPE_CHECKING, Any, Final, SupportsIndex
 
 if TYPE_CHECKING:
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
     Buffer = bytes | bytearray | memoryview | array.array[Any] | mmap.mmap
 
 
+#: A larger number of bytes, or of anything, is taken as this one. No memory holds more; and Python
+#: refuses to print an int of 4,300 digits, so that every error would fail that tells of one.
+MAX_COUNT: Final = sys.maxsize
+
+
 def check_count(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
-    """`value` as a number of bytes or the like, no less than `at_least`."""
-    if value.__class__ is int and value >= at_least:
+    """`value` as a number of bytes or the like, at least `at_least` and at most `MAX_COUNT`."""
+    if value.__class__ is int and at_least <= value <= MAX_COUNT:
         return value
     try:
         count = operator.index(value)
@@ -27,8 +33,13 @@ def check_count(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
     if count is None or isinstance(value, bool):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if count < at_least:
-        raise ValueError(f"{name} must be at least {at_least}, not {count}")
-    return count
+        raise ValueError(f"{name} must be at least {at_least}{_not(count)}")
+    return min(count, MAX_COUNT)
+
+
+def _not(count: int) -> str:
+    """What an error says of a wrong number that is not too large to be told."""
+    return f", not {count}" if abs(count) < MAX_COUNT else ""
 
 
 def check_callable(value: object, name: str) -> None:

@@ -91,7 +91,8 @@ async def wait_for(
     A coroutine runs in a task of its own; a task or a future is taken as it is, and cancelled at
     the limit as well (`join` does not). `timeout` is seconds, a `Deadline`, a `Budget`, or None
     for no limit. With zero or less the work has one turn of the loop: what is done by then is
-    returned.
+    returned. Inside the work, `current_deadline` and `remaining` don't see it: it may be a
+    task that began without; where work asks them, put a `timeout` around what it does.
 
     `grace` is the number of seconds that the work has for ending once it was cancelled; None: it
     is waited for without limit, left out: 10 seconds. It is cancelled once.
@@ -135,8 +136,10 @@ async def wait_for(
     if work.done() and cancelled is None:
         return work.result()
     cut_at = loop.time()
-    # As a wait of its own: `operation` has yet to tell of its limit.
-    held = await _end(TaskWait("wait_for", work), [work], grace)
+    # As a wait of its own, since `operation` has yet to tell of its limit; and in a variable, since
+    # there a snapshot finds it, as the one that waits.
+    ending = TaskWait("wait_for", work)
+    held = await _end(ending, [work], grace)
     raised = _raised_by(work)
     late = _error_in(raised)
     cancelled = cancelled or held

@@ -281,7 +281,9 @@ class Timeouts:
             which a transfer waits counts. A read is one from the first byte of what it wants on;
             waiting for the first byte of a message is idleness, and not slowness. A `read_some`
             (or `chunks`) has no message: once a byte has come to one, the next ones are the same
-            transfer, until this side writes while none of them waits. A write is one from its
+            transfer, until this side writes while none of them waits. The window runs on from one
+            message to the next of its direction: what is in it of the one before counts for both,
+            and so does the time in which that came or went. A write is a transfer from its
             beginning on, and counts what the kernel takes, which takes much at once: let ``bytes``
             be less than the buffers of a socket hold. Never early, and at most a sixteenth of
             ``per`` late.

@@ -109,7 +109,7 @@ class Stream(HasLimits, SendsFiles, PassesDescriptors):
         if n.__class__ is not int or n < 0:
             n = check_count(n, "n")
         if n - buffer.size >= READ_BYTES:
-            return await receiver.gather(n, timeout)
+            return await receiver.gather(check_count(n, "n"), timeout)  # as it may be told
         try:
             wait = receiver.begin("read_exactly", n, timeout, n, n)
         except NetioError:

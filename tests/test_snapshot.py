@@ -944,3 +944,19 @@ def test_the_text_is_for_a_person() -> None:
                     timeout  'page'     19.000 s left        entered 1.000 s ago  inherited from 'm'
         """).rstrip()
     )
+
+
+@pytest.mark.virtual_clock
+async def test_of_a_wait_for_that_has_cancelled_its_work_the_limit_is_its_grace() -> None:
+    async def cleaning() -> None:
+        try:
+            await asyncio.sleep(99)
+        finally:
+            await asyncio.sleep(3)
+
+    async with running(waits=netio.wait_for(cleaning(), 1, grace=8)):
+        await asyncio.sleep(2)
+        operation = look("waits").operation
+        assert operation is not None
+        assert operation.text.startswith("wait_for('cleaning')")
+        assert (operation.remaining, operation.elapsed) == (7.0, 1.0)

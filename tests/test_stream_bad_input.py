@@ -340,3 +340,24 @@ def test_a_loop_without_a_poller_is_told_which_one_to_use() -> None:
 
     with asyncio.Runner(loop_factory=NoPoller) as runner:
         runner.run(main())
+
+
+@pytest.mark.virtual_clock
+async def test_a_number_too_long_to_be_printed_is_told_by_errors_as_any_other() -> None:
+    """Python refuses to print an int of more than 4,300 digits, with a ValueError."""
+    huge = 10**5000
+    near, far = netio.stream_pair()
+    async with near, far:
+        calls: list[Call] = [near.read_exactly, near.read_some]
+        for call in calls:
+            with pytest.raises(netio.DeadlineExceeded, match=call.__name__):
+                await call(huge, timeout=1)
+            with pytest.raises(ValueError, match=r"must be at least \d"):
+                await call(-huge, timeout=1)
+        await far.aclose()
+        with pytest.raises(netio.IncompleteRead):
+            await near.read_exactly(huge)
+    assert str(netio.Rate(huge, 1)).endswith("bytes per 1 s")
+    for wrong in (huge, -huge):
+        with pytest.raises(ValueError, match="port must be at"):
+            await netio.connect_tcp("localhost", wrong)
