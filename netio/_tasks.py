@@ -37,6 +37,8 @@ class TaskWait(Operation):
         self, name: str, task: asyncio.Future[Any] | None = None, *, peer: Address = None
     ) -> None:
         super().__init__(name, peer=peer)
+        # Counted from here also where there is no limit to `start`, as for the work of a shield.
+        self.started = asyncio.get_running_loop().time()
         if task is not None:
             self.name_after(task)
 

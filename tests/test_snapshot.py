@@ -947,6 +947,21 @@ def test_the_text_is_for_a_person() -> None:
 
 
 @pytest.mark.virtual_clock
+async def test_a_wait_for_tasks_that_has_no_limit_is_counted_from_its_beginning() -> None:
+    await asyncio.sleep(100)
+    network = Network()
+    async with (
+        netio.serve_tcp(lambda s: s.read_some(), "127.0.0.1", 7, network=network) as server,
+        running(shielded=netio.shielded(asyncio.sleep(9), 20), serves=server.serve_forever()),
+    ):
+        await asyncio.sleep(3)
+        for name in "shielded", "serves":
+            operation = look(name).operation
+            assert operation is not None
+            assert (name, operation.elapsed, operation.limit) == (name, 3.0, "")
+
+
+@pytest.mark.virtual_clock
 async def test_of_a_wait_for_that_has_cancelled_its_work_the_limit_is_its_grace() -> None:
     async def cleaning() -> None:
         try:
