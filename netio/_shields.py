@@ -12,10 +12,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from asyncio import current_task
 from typing import TYPE_CHECKING, Any, Self
 
-from netio._cancels import has_pending_cancel, met_cancels, only_cancellation
+from netio._cancels import has_pending_cancel, is_destroyed, met_cancels, only_cancellation
 from netio._holding import Hold
 from netio._limits import Deadline, check_seconds
 from netio._scopes import Scope, enclosing_scopes
@@ -89,7 +88,7 @@ class Shield(Scope):
         error: BaseException | None,
     ) -> None:
         """Raise what was `held` back, or leave it pending where the block ends with an `error`."""
-        if held is None or task is None or not _is_running(task):
+        if held is None or task is None or _is_over(task):
             return
         # A limit within the block that had asked for it may have taken it back. What is counted for
         # a cancel that waits for the next suspension is met there.
@@ -141,12 +140,16 @@ def shield(limit: float | Deadline, *, name: str | None = None) -> Scope:
     return Shield(limit, name)
 
 
-def _is_running(task: asyncio.Task[object]) -> bool:
-    return current_task(task.get_loop()) is task
+def _is_over(task: asyncio.Task[object]) -> bool:
+    """Whether `task` meets no cancel any more: it has ended, was forgotten, or outlived its loop.
+
+    Who leaves the block may be another one, a mistake by which no cancel is lost.
+    """
+    return task.done() or task.get_loop().is_closed() or is_destroyed(task)
 
 
 def _leave_pending(task: asyncio.Task[object], message: tuple[Any, ...]) -> None:
-    """Have the next suspension of the running `task` raise a cancel that is counted already."""
+    """Have the next suspension of `task` raise a cancel that is counted already."""
     task.cancel(*message)
     task.uncancel()
 

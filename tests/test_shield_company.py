@@ -167,6 +167,28 @@ async def test_a_shield_that_another_task_leaves_says_so_and_holds_nothing_back(
         await held.aclose()
 
 
+@pytest.mark.virtual_clock
+async def test_a_shield_that_another_task_leaves_does_not_lose_the_cancel() -> None:
+    async def generator() -> AsyncGenerator[None, None]:
+        async with netio.shield(10):
+            yield
+
+    async def program() -> None:
+        async with silence() as silent:
+            await anext(held)
+            await silent.wait(2)
+            await asyncio.sleep(99)
+
+    held = generator()
+    task = asyncio.create_task(program())
+    virtual_loop().call_at(1, task.cancel)
+    await asyncio.sleep(3)
+    with pytest.raises(RuntimeError, match="another task"):
+        await held.aclose()
+    await asyncio.wait([task])
+    assert (task.cancelled(), task.cancelling(), now()) == (True, 1, 3.0)
+
+
 def test_a_task_that_is_forgotten_in_a_shield_is_not_kept(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
