@@ -307,11 +307,31 @@ def test_jobs_are_ended_together_and_no_error_is_lost() -> None:
     ]
 
 
+def test_the_redis_client_shows_what_it_does_where_there_is_no_redis() -> None:
+    shown = example("redis_client.py")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    many, one, error, cut, refused = without_chance(shown.stdout).splitlines()
+    assert many == "many: [b'PONG', RedisError('ERR unknown command'), b'PONG']"
+    assert one == "one: b'PONG'"
+    assert error == "NONSENSE: RedisError: ERR unknown command"
+    assert cut.startswith("BLPOP: DeadlineExceeded: read_until from 127.0.0.1:PORT: the deadline")
+    assert refused.startswith("PING: ConnectionLost: ")
+    assert refused.endswith("replies are still due, from that to 'BLPOP' on; connect anew")
+
+
 @pytest.mark.parametrize(
-    "name", ["echo_client.py", "echo_server.py", "end_together.py", "snapshot.py"]
+    ("name", "lines_max"),
+    [
+        ("echo_client.py", LINES_MAX),
+        ("echo_server.py", LINES_MAX),
+        ("end_together.py", LINES_MAX),
+        ("redis_client.py", 100),
+        ("snapshot.py", LINES_MAX),
+    ],
 )
-def test_an_example_is_short(name: str) -> None:
-    assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= LINES_MAX
+def test_an_example_is_short(name: str, lines_max: int) -> None:
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= lines_max
 
 
 def test_the_readme_shows_what_its_example_prints() -> None:
