@@ -4,111 +4,17 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import signal
-import socket
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
-import example_modules
 import pytest
+from other_programs import PATIENCE_S
+from redis_servers import KINDS, Server, client, running
 
 import netio
 
-PATIENCE_S = 10
-HOST = "127.0.0.1"
-
-client = example_modules.load("redis_client")
-
 pytestmark = pytest.mark.foreign("redis-server")
-kinds = pytest.mark.parametrize("kind", ["tcp"])
-
-
-class Server:
-    """A running redis-server, and how to connect to it."""
-
-    def __init__(self, kind: str, place: Path) -> None:
-        self.kind = kind
-        self.place = place
-        self.process: asyncio.subprocess.Process
-        self.port = 0
-
-    def command(self) -> list[str]:
-        with socket.socket() as sock:
-            sock.bind((HOST, 0))
-            self.port = sock.getsockname()[1]
-        where = ["--port", str(self.port), "--bind", HOST]
-        return ["redis-server", *where, "--dir", str(self.place), "--save", "", "--daemonize", "no"]
-
-    @property
-    def name(self) -> str:
-        """As errors have it."""
-        return f"{HOST}:{self.port}"
-
-    def opening(self, **options: Any) -> netio.Opening[netio.Stream]:
-        return netio.connect_tcp(HOST, self.port, **options)
-
-    @contextlib.asynccontextmanager
-    async def connect(self, **options: Any) -> AsyncIterator[Any]:
-        async with self.opening(**options) as stream:
-            yield client.Redis(stream)
-
-    async def answers(self) -> bool:
-        try:
-            async with self.connect(timeout=PATIENCE_S) as redis:
-                return bool(await redis.execute_many(("PING",), timeout=PATIENCE_S))
-        except (netio.ConnectFailed, netio.IncompleteRead, netio.ConnectionLost):
-            return False
-
-
-@contextlib.asynccontextmanager
-async def running(kind: str, *options: str) -> AsyncIterator[Server]:
-    """A server that answers; another program may be quicker to take its port, so up to three."""
-    with tempfile.TemporaryDirectory(prefix="netio-") as place:
-        server = Server(kind, Path(place))
-        for _ in range(3):
-            async with process_of(server, options) as process:
-                deadline = netio.Deadline.after(PATIENCE_S)
-                while process.returncode is None and deadline.remaining():
-                    if await server.answers():
-                        yield server
-                        return
-                    await asyncio.sleep(0.005)
-        raise AssertionError("redis-server does not start")
-
-
-@contextlib.asynccontextmanager
-async def process_of(
-    server: Server, options: tuple[str, ...]
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *server.command(),
-        *options,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    server.process = process
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await asyncio.wait_for(process.wait(), PATIENCE_S)
-        process._transport.close()  # type: ignore[attr-defined]
-        await asyncio.sleep(0)
-
-
-@contextlib.contextmanager
-def stopped(server: Server) -> Iterator[None]:
-    """It lives, and says nothing."""
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # it was killed
-            server.process.send_signal(signal.SIGCONT)
+kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 async def until_blocked(redis: Any, count: int) -> None:
@@ -159,7 +65,7 @@ async def test_ten_thousand_commands_are_sent_at_once(kind: str) -> None:
 async def test_replies_that_are_large(kind: str) -> None:
     async with running(kind) as server, server.connect() as redis:
         everything = await redis.execute("INFO", "everything")
-        assert b"\r\ntcp_port:%d\r\n" % server.port in everything
+        assert b"\r\nprocess_id:%d\r\n" % server.process.pid in everything
         assert len(everything) > 4000
         assert len(await redis.execute("COMMAND")) > 200  # each of which is an array of arrays
         pushes = [("RPUSH", "list", *range(n, n + 1000)) for n in range(0, 100_000, 1000)]
@@ -263,7 +169,7 @@ async def test_a_scope_around_several_calls(kind: str) -> None:
 async def test_each_call_ends_in_time_when_the_server_stands_still(kind: str) -> None:
     async with running(kind) as server:
         async with server.connect() as reader, server.connect() as writer:
-            with stopped(server):
+            with server.stopped():
                 with pytest.raises(netio.DeadlineExceeded) as caught:
                     await reader.execute("GET", "key", timeout=0.05)
                 assert caught.value.operation == "read_until"
@@ -348,7 +254,7 @@ async def test_a_server_that_stands_still_misses_a_heartbeat(kind: str) -> None:
             assert await client.read_reply(stream, PATIENCE_S) == PONG
             # It does not end by silence: our own heartbeats are bytes, too.
             stream.timeouts = dataclasses.replace(stream.timeouts, idle=0.5)
-            with stopped(server):
+            with server.stopped():
                 with pytest.raises(netio.DeadlineExceeded) as caught:
                     while True:
                         assert await client.read_reply(stream, 0.8) == PONG
@@ -407,7 +313,7 @@ async def test_a_server_that_is_killed_within_a_command(kind: str) -> None:
     size = 64 << 20
     async with running(kind) as server, server.connect() as redis:
         value = b"x" * size
-        with stopped(server):
+        with server.stopped():
             writing = asyncio.create_task(redis.execute("SET", "key", value, timeout=PATIENCE_S))
             async with netio.timeout(PATIENCE_S):
                 while not redis.stream.statistics().bytes_sent:  # noqa: ASYNC110
