@@ -1,6 +1,7 @@
 """The examples do what they say, as programs of their own; and the demo notices what is wrong."""
 
 import contextlib
+import http.client
 import importlib.util
 import os
 import re
@@ -42,10 +43,9 @@ def example(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.contextmanager
-def echo_server() -> Iterator[tuple[subprocess.Popen[str], int]]:
-    program = [*PYTHON, str(EXAMPLES / "echo_server.py"), "--port", "0"]
+def server(name: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     with subprocess.Popen(
-        program,
+        [*PYTHON, str(EXAMPLES / name), *arguments],
         cwd=ROOT,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -82,6 +82,10 @@ def wait_until_idle(process: subprocess.Popen[str]) -> None:
     assert block_until(
         lambda: process.poll() is not None or state.read_text().rpartition(")")[2].split()[0] == "S"
     )
+
+
+def echo_server() -> contextlib.AbstractContextManager[tuple[subprocess.Popen[str], int]]:
+    return server("echo_server.py", "--port", "0")
 
 
 @pytest.fixture
@@ -319,12 +323,24 @@ def test_the_redis_client_shows_what_it_does_where_there_is_no_redis() -> None:
     assert refused.endswith("replies are still due, from that to 'BLPOP' on; connect anew")
 
 
+def test_the_http_server_answers_and_ends_by_ctrl_c() -> None:
+    with server("http_server.py", "0") as (process, port):
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as client:
+            for path in ("/", "/again"):
+                client.request("GET", path)
+                answer = client.getresponse()
+                assert (answer.status, answer.read()) == (200, b"200 OK\r\n")
+        assert stop(process) == ("", "")
+        assert process.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("name", "lines_max"),
     [
         ("echo_client.py", LINES_MAX),
         ("echo_server.py", LINES_MAX),
         ("end_together.py", LINES_MAX),
+        ("http_server.py", 60),
         ("redis_client.py", 100),
         ("snapshot.py", LINES_MAX),
     ],
