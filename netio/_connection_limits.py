@@ -51,6 +51,9 @@ class HasLimits:
         Assigning applies `read`, `write` and `close` to calls that begin later, and `idle`, `total`
         and `min_rate` also to operations that wait already. A silence goes on under another `idle`
         and a life under another `total`; another `min_rate` begins a window of its own.
+
+        Raises: TypeError for what is not a `Timeouts`, RuntimeError in another loop or thread.
+            Nothing is changed then.
         """
         return self._timeouts
 
@@ -67,6 +70,9 @@ class HasLimits:
 
         As in Go: it holds for every operation until it is changed. Assigning applies to an
         operation that waits already, and a later point revives a stream whose deadline passed.
+
+        Raises: TypeError for what is neither a `Deadline` nor None, RuntimeError in another event
+            loop or thread. Nothing is changed then.
         """
         return self._deadlines.get("deadline")
 

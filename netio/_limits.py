@@ -29,7 +29,10 @@ class Deadline:
     __slots__ = ("_when",)
 
     def __init__(self, when: float | None) -> None:
-        """The point `when`, a `loop.time()` in seconds; None or infinity mean "never"."""
+        """The point `when`, a `loop.time()` in seconds; None or infinity mean "never".
+
+        Raises: TypeError for what is not a number or None, ValueError for NaN.
+        """
         self._when = math.inf if when is None else check_seconds(when, "when")
 
     @classmethod
@@ -37,6 +40,9 @@ class Deadline:
         """The point `seconds` from now; None or infinity mean "never".
 
         A negative number is a point in the past. Needs a running loop, whose clock it reads.
+
+        Raises: TypeError for what is not a number or None, ValueError for NaN, RuntimeError where
+            no loop runs.
         """
         if seconds is None:
             return cls(None)
@@ -45,7 +51,10 @@ class Deadline:
 
     @classmethod
     def at(cls, when: float | None) -> Deadline:
-        """The point `when`, a `loop.time()` in seconds; None or infinity mean "never"."""
+        """The point `when`, a `loop.time()` in seconds; None or infinity mean "never".
+
+        The same as ``Deadline(when)``, and raises as that does.
+        """
         return cls(when)
 
     @property
@@ -92,7 +101,10 @@ class Budget:
     __slots__ = ("_loop", "_seconds", "_spent")
 
     def __init__(self, seconds: float | None) -> None:
-        """A pool of `seconds`; None or infinity mean no limit, zero or less that all is spent."""
+        """A pool of `seconds`; None or infinity mean no limit, zero or less that all is spent.
+
+        Raises: TypeError for what is not a number or None, ValueError for NaN.
+        """
         self._seconds = math.inf if seconds is None else check_seconds(seconds, "seconds")
         self._spent = Stopwatch()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -149,6 +161,8 @@ class Rate:
     Attributes:
         bytes: how many, at least 1.
         per: seconds, more than 0 and finite.
+
+    Raises: TypeError for what is not a number, ValueError for one that is out of these bounds.
     """
 
     bytes: int

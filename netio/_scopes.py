@@ -130,7 +130,7 @@ class Scope:
         self.caught: bool = False
         self.overrun: float = 0.0
         self._delay = delay
-        self._when = _NEVER if when is None else _point(when)
+        self._when = _NEVER if when is None else point_of(when, "when")
         self._quiet = quiet
         self._state = _CREATED
         self._grace = _NEVER if grace is None else _check_grace(grace)
@@ -178,9 +178,12 @@ class Scope:
 
         Raises:
             RuntimeError: the scope has not been entered, has fired, was cancelled or left.
+            TypeError: `when` is not a number, None or a `Deadline`.
             ValueError: `when` is NaN.
+
+        Nothing is changed then.
         """
-        point = _point(when)
+        point = _NEVER if when is None else point_of(when, "when")
         if self._state is _CREATED and not self._by_hand:
             raise RuntimeError(f"{self._title} has not been entered; its deadline can't be moved")
         if self._state is not _ACTIVE or self._by_hand:
@@ -533,10 +536,9 @@ def _check_grace(grace: float) -> float:
     return seconds
 
 
-def _point(when: float | Deadline | None) -> float:
-    if when is None:
-        return math.inf
-    return when.when if isinstance(when, Deadline) else check_seconds(when, "when")
+def point_of(when: float | Deadline, name: str) -> float:
+    """The number in what a scope takes for its limit, where errors call that `name`."""
+    return when.when if isinstance(when, Deadline) else check_seconds(when, name)
 
 
 def _nearest_live(scope: Scope | None) -> Scope | None:

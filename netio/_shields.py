@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from netio._cancels import has_pending_cancel, is_destroyed, met_cancels, only_cancellation
 from netio._holding import Hold
-from netio._limits import Deadline, check_seconds
-from netio._scopes import Scope, enclosing_scopes
+from netio._scopes import Scope, enclosing_scopes, point_of
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from netio._limits import Deadline
 
 
 class Shield(Scope):
@@ -41,8 +42,11 @@ class Shield(Scope):
         """Move the bound to the point `when` (`loop.time()`, seconds). There always is one.
 
         Raises:
+            TypeError: `when` is not a number or a `Deadline`.
             ValueError: `when` is None, infinity or NaN.
             RuntimeError: the shield has not been entered, has fired, was cancelled or left.
+
+        Nothing is changed then.
         """
         _check_bound(when, "when")
         super().reschedule(when)
@@ -119,8 +123,9 @@ def shield(limit: float | Deadline, *, name: str | None = None) -> Scope:
 
     What is awaited beside netio's operations, `asyncio.sleep` or a task for instance, is cut by a
     cancel from outside as ever; run it with `shielded`. An `asyncio.timeout` inside the block can't
-    cut netio's waits either, so use `timeout`; anyio's scopes inside can. Those of anyio that stand
-    around are kept out altogether: a cancelled one would keep the loop busy for as long.
+    cut netio's waits either, so use `timeout`, nor can an `asyncio.TaskGroup` of which a child has
+    failed; anyio's scopes inside can. Those of anyio that stand around are kept out altogether: a
+    cancelled one would keep the loop busy for as long.
 
     A shield inside another one holds back the bound of that, too, for as long as its own allows.
 
@@ -154,17 +159,12 @@ def _leave_pending(task: asyncio.Task[object], message: tuple[Any, ...]) -> None
     task.uncancel()
 
 
-def _check_bound(limit: float | Deadline | None, name: str) -> None:
-    point = math.inf if limit is None else _seconds(limit, name)
-    if point == math.inf:
-        raise ValueError(f"{name} must be finite: a shield always has a bound")
-
-
-def _seconds(limit: float | Deadline, name: str) -> float:
+def _check_bound(limit: Any, name: str) -> None:
     if inspect.isawaitable(limit):
         kind = type(limit).__name__
         raise TypeError(
             f"{name} must be a number of seconds, not {kind}; a shield is put around a block, and "
             "what runs a coroutine is shielded(coroutine, limit)"
         )
-    return limit.when if isinstance(limit, Deadline) else check_seconds(limit, name)
+    if limit is None or point_of(limit, name) == math.inf:
+        raise ValueError(f"{name} must be finite: a shield always has a bound")
