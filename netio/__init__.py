@@ -19,9 +19,11 @@ from netio._connect import connect_tcp, open_stream, stream_pair
 from netio._datagram import DatagramSocket, DatagramStatistics
 from netio._datagram_receiving import Datagram
 from netio._defaults import DEFAULT
+from netio._engine import TLSInfo
 from netio._errors import (
     Address,
     BrokenPipe,
+    CertificateError,
     ConnectFailed,
     ConnectionLost,
     ConnectionRefused,
@@ -33,6 +35,8 @@ from netio._errors import (
     StillRunning,
     StreamBusy,
     StreamClosed,
+    TLSError,
+    TruncatedStream,
 )
 from netio._iterator import StreamIterator
 from netio._limits import Budget, Deadline, Rate, Timeout, Timeouts
@@ -72,6 +76,7 @@ __all__ = [
     "Address",
     "BrokenPipe",
     "Budget",
+    "CertificateError",
     "ConnectFailed",
     "ConnectionLost",
     "ConnectionRefused",
@@ -108,9 +113,12 @@ __all__ = [
     "StreamClosed",
     "StreamIterator",
     "StreamStatistics",
+    "TLSError",
+    "TLSInfo",
     "TaskSnapshot",
     "Timeout",
     "Timeouts",
+    "TruncatedStream",
     "Wait",
     "bind_udp",
     "bind_unix_datagram",

@@ -42,6 +42,18 @@ class Channel(Protocol):
     ripe: bool
 
     @property
+    def committed(self) -> int:
+        """Bytes of the last `send` that are on their way and not reported: encrypted already.
+
+        The next one must offer the same bytes first. A write that is cut while this is not 0 has
+        been sent in part (law 13). Always 0 for a socket.
+        """
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the end that `receive` told was not what the peer had announced."""
+
+    @property
     def peer(self) -> Address:
         """The other side's address, also after the connection is gone."""
 
@@ -62,7 +74,10 @@ class Channel(Protocol):
         """As `send`, for several buffers in order."""
 
     def shut_down_writing(self) -> None:
-        """Tell the other side that no more bytes follow."""
+        """Tell the other side that no more bytes follow.
+
+        ``BlockingIOError``: call it again when the channel is writable.
+        """
 
     def close(self) -> None:
         """Release everything, in order; waiting operations wake up."""
@@ -89,6 +104,13 @@ class Channel(Protocol):
         """See `Readiness`."""
 
     def release(self) -> None:
+        """See `Readiness`."""
+
+    def readable(self) -> bool:
+        """See `Readiness`."""
+
+    @property
+    def waiters(self) -> tuple[Waiter, ...]:
         """See `Readiness`."""
 
 

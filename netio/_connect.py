@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from netio._arguments import check_count, check_host, check_port
 from netio._defaults import DEFAULT, STREAM_LIMIT_BYTES
 from netio._descriptor_channel import check_max_descriptors, socket_channel
+from netio._engine import client_engine
 from netio._errors import ConnectFailed, DeadlineExceeded, NetioError
 from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_timeout, check_timeouts
 from netio._lookups import check_resolver, look_up, within
@@ -19,18 +20,22 @@ from netio._options import DEFAULT_OPTIONS, SocketOptions, check_options
 from netio._proxies import chosen_proxy
 from netio._racing import Race
 from netio._resolve import numeric_targets
+from netio._securing import secure
 from netio._sockets import connected_peer
 from netio._stream import Stream
 
 if TYPE_CHECKING:
+    import ssl
+
     from netio._channel import Channel
+    from netio._engine import Engine, TLSOption
     from netio._limits import Timeout
     from netio._lookups import Resolver
     from netio._network import Network
     from netio._proxies import Proxy
     from netio._resolve import Target
 
-# Of the dialogue with a proxy, which has that of the whole.
+# Until it is given away, a stream has only the limit of the whole.
 _NO_LIMITS: Final = Timeouts(connect=None, resolve=None, attempt=None, read=None, write=None)
 
 
@@ -38,6 +43,9 @@ def connect_tcp(
     host: str,
     port: int,
     *,
+    tls: TLSOption = None,
+    server_hostname: str | None = None,
+    tls_session: ssl.SSLSession | None = None,
     local_address: str | tuple[str, int] | None = None,
     timeout: Timeout = DEFAULT,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
@@ -55,11 +63,17 @@ def connect_tcp(
     The first to answer is taken, the others are closed before this returns. Small messages are sent
     at once (``TCP_NODELAY``).
 
+    `tls`: an ``ssl.SSLContext`` to speak TLS with, or True for ``ssl.create_default_context()``
+    (which loads the system's certificates each time: make one context for many connections);
+    None for plain TCP. Client certificates and ALPN are the context's. `server_hostname`: the name
+    to ask for and to be checked; None for `host`. `tls_session`: `TLSInfo.session` of an earlier
+    connection with the same context, for a shorter handshake; None for a whole one.
     `local_address`: a numeric address of this machine to connect from, or ``(host, port)``; None
     lets the system choose. Addresses of the other family can't be connected to from there.
     `timeout`: seconds for all of it, a `Deadline` or `Budget`, None for no limit; left out, the
-    limit is ``timeouts.connect``. Within it ``timeouts.resolve`` and ``timeouts.attempt`` hold,
-    whatever it is. `timeouts`: the limits of the new stream, of the lookup and of each attempt.
+    limit is ``timeouts.connect``. Within it ``timeouts.resolve``, ``timeouts.attempt`` and
+    ``timeouts.handshake`` hold, whatever it is. `timeouts`: the limits of the new stream, of the
+    lookup, of each attempt and of the handshake.
     `limit`: the longest record in bytes, unless a call says otherwise; the stream holds no more
     unread than that, or what a call asks for, and one read of 64 KiB. `options`: what is set on the
     socket before it connects.
@@ -67,7 +81,8 @@ def connect_tcp(
     ``getaddrinfo`` in a thread on the system's. Numeric addresses are not looked up.
     `proxy`: what connects instead, a `Socks5Proxy`, an `HttpProxy`, or a URL
     (``"socks5://user:password@host:1080"``, ``"http://host:3128"``). Its addresses race, and it
-    looks `host` up; `Stream.peer` is the proxy. None is no proxy, whatever the environment says.
+    looks `host` up; `Stream.peer` is the proxy, and TLS is spoken with `host`. None is no proxy,
+    whatever the environment says.
     `network`: connect there instead of on the system's network, which is None; `local_address` and
     `options` are of the system's sockets only.
 
@@ -77,8 +92,10 @@ def connect_tcp(
         ConnectFailed: the name does not resolve, no address could be connected to, or the proxy
             has not done it; `attempts` has one error for each address, in the order they were tried
             in, or the proxy's. Nothing is left open, and it may be tried again.
-        DeadlineExceeded: the limit, or that of the lookup, was reached first; `attempts` has the
-            failures until then.
+        DeadlineExceeded: the limit, or that of the lookup or of the handshake, was reached first;
+            `attempts` has the failures until then.
+        CertificateError: the server's certificate is refused, or is that of another name. TLSError,
+            ConnectionLost: the handshake failed otherwise. No other address is tried then.
         TypeError, ValueError: at the call, before any I/O.
 
     Cancellation: nothing is left behind but, at most, a lookup in its daemon thread, which can't
@@ -96,7 +113,8 @@ def connect_tcp(
     check_resolver(resolver)
     proxy = chosen_proxy(proxy)
     chosen = chosen_network(network, options, local)
-    way = _Way(host, port, timeouts, resolver, proxy, chosen)
+    engine = client_engine(tls, server_hostname, tls_session, host)
+    way = _Way(host, port, timeouts, resolver, proxy, chosen, engine)
     return Opening("connect_tcp", _connect(way, timeout, limit))
 
 
@@ -151,6 +169,7 @@ class _Way(NamedTuple):
     resolver: Resolver | None
     proxy: Proxy | None
     network: Network
+    engine: Engine | None  # of TLS
 
     @property
     def first(self) -> tuple[str, int]:
@@ -172,8 +191,8 @@ async def _connect(way: _Way, timeout: Timeout, limit: int) -> Stream:
         targets = await _resolve(way, whole)
         race = Race(targets, whole, way.network, way.timeouts.attempt, whose=way.whose)
         channel = await race.winner()
-        if way.proxy is not None:
-            return await _through(way.proxy, channel, way, whole, limit)
+        if way.proxy is not None or way.engine is not None:
+            return await _go_on(channel, way, whole, limit, race.failures)
     except asyncio.CancelledError as cancelled:
         whole.mark(cancelled, attempts=race.failures if race is not None else ())
         raise
@@ -215,14 +234,17 @@ async def _look_up(way: _Way, whole: Operation) -> list[Target]:
         ) from error
 
 
-async def _through(
-    proxy: Proxy, channel: Channel, way: _Way, whole: Operation, limit: int
+async def _go_on(
+    channel: Channel, way: _Way, whole: Operation, limit: int, failures: list[Exception]
 ) -> Stream:
-    """Have the proxy at the other end connect `channel` on, under the limit of the whole."""
+    """What `channel` needs to be the stream that was asked for, under the limit of the whole."""
     stream = Stream(channel, timeouts=_NO_LIMITS, limit=limit)
     try:
-        asked = _ask(proxy, stream, way, whole)
-        await within(whole, asked, f"{way.whose} has not answered")
+        if way.proxy is not None:
+            asked = _ask(way.proxy, stream, way, whole)
+            await within(whole, asked, f"{way.whose} has not answered")
+        if way.engine is not None:
+            await secure(stream, way.engine, way.timeouts.handshake, whole)
     except BaseException:
         stream.abort()
         raise

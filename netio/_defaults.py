@@ -96,3 +96,6 @@ RATE_WINDOW_PARTS: Final = 16
 # The longest datagram that is received whole, unless the caller says otherwise: more than UDP has
 # (65,507 bytes over IPv4), and less than a Unix socket may send.
 DATAGRAM_BYTES: Final = 64 * 1024
+
+# How long a goodbye may take where `Timeouts.close` is None: a peer owes us nothing at that point.
+CLOSE_SECONDS: Final = 2.0

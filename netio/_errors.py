@@ -14,6 +14,8 @@ import errno
 from socket import gaierror
 from typing import TYPE_CHECKING, Any, Final
 
+from netio._openssl import ssl
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -212,6 +214,83 @@ class IncompleteRead(NetioError, asyncio.IncompleteReadError):
         self.expected: int | None = expected
 
 
+class TruncatedStream(IncompleteRead):
+    """The connection has ended, and the peer had not said that it would, as TLS has it.
+
+    Somebody on the way may have cut it: what came is not known to be all. Every kind of read raises
+    it when the bytes before are read, `Stream.read_some` and `Stream.read_all` among them. A
+    context with ``ssl.OP_IGNORE_UNEXPECTED_EOF`` in its options takes such an end for an end.
+    """
+
+
+class TLSError(NetioError, ssl.SSLError):
+    """TLS has failed: the two sides don't agree, or what came is not what the peer has sent.
+
+    It is an ``ssl.SSLError``, and therefore an ``OSError``. The connection is of no more use.
+
+    Attributes:
+        peer: the address of the other side, or None.
+        reason: OpenSSL's name for it, ``"WRONG_VERSION_NUMBER"`` for instance, or None.
+        library: the part of OpenSSL that says so, ``"SSL"`` mostly, or None.
+        done: bytes that are buffered and readable (a read), or that the kernel took (a write).
+    """
+
+    errno: int | None
+    reason: str | None  # type: ignore[assignment]
+    library: str | None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        errno: int | None = None,
+        peer: Address = None,
+        reason: str | None = None,
+        library: str | None = None,
+        done: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.peer: Address = peer
+        self.reason = reason
+        self.library = library
+        self.done: int = done
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # that of ssl.SSLError shows a tuple
+
+
+class CertificateError(TLSError, ssl.SSLCertVerificationError):
+    """The certificate of the peer is not to be trusted, or is that of somebody else.
+
+    It is an ``ssl.SSLCertVerificationError``, and as that a ``ValueError``, too.
+
+    Attributes:
+        verify_code: OpenSSL's number for what is wrong; 0 in an error that was made by hand.
+        verify_message: the same in words, ``"certificate has expired"`` for instance.
+        peer, reason, library, done: as of `TLSError`.
+    """
+
+    verify_code: int
+    verify_message: str
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        errno: int | None = None,
+        peer: Address = None,
+        reason: str | None = None,
+        library: str | None = None,
+        done: int = 0,
+        verify_code: int = 0,
+        verify_message: str = "",
+    ) -> None:
+        super().__init__(message, errno=errno, peer=peer, reason=reason, library=library, done=done)
+        self.verify_code = verify_code
+        self.verify_message = verify_message
+
+
 class LimitExceeded(NetioError, asyncio.LimitOverrunError):
     """A record is longer than the limit of the call. Nothing was discarded.
 
@@ -289,10 +368,55 @@ _LOST_CLASSES: Final[dict[int, type[ConnectionLost]]] = {
 }
 
 
-def connection_lost(error: OSError, what: str, *, done: int = 0) -> ConnectionLost:
-    """A fresh error for what the kernel said once, to be raised now and each time after."""
+def connection_lost(
+    error: OSError, what: str, *, done: int = 0, peer: Address = None
+) -> ConnectionLost | TLSError:
+    """A fresh error for what the kernel or TLS said once, to be raised now and each time."""
+    if isinstance(error, ssl.SSLError):
+        return _tls_error(error, what, done, peer)
     cls = _LOST_CLASSES.get(error.errno or 0, ConnectionLost)
     reason = error.strerror or str(error) or type(error).__name__
     lost = cls(f"{what}: {reason}", errno=error.errno, done=done)
     lost.__cause__ = error
     return lost
+
+
+#: What OpenSSL's reasons mean to who meets them, where its own words don't help.
+_TLS_REASONS: Final = {
+    "HTTP_REQUEST": "the peer speaks plain HTTP, and not TLS",
+    "WRONG_VERSION_NUMBER": "the peer does not seem to speak TLS",
+    "UNSUPPORTED_PROTOCOL": "the peer speaks no version of TLS that is allowed here",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the peer allows no version of TLS that is spoken here",
+    "NO_SHARED_CIPHER": "no cipher is in common, or this side has no certificate",
+}
+
+
+def _tls_error(error: ssl.SSLError, what: str, done: int, peer: Address) -> TLSError:
+    reason: str | None = getattr(error, "reason", None)
+    library: str | None = getattr(error, "library", None)
+    failed: TLSError
+    if isinstance(error, ssl.SSLCertVerificationError):
+        message = error.verify_message
+        failed = CertificateError(
+            f"{what}: the certificate is refused: {message}",
+            errno=error.errno,
+            peer=peer,
+            reason=reason,
+            library=library,
+            done=done,
+            verify_code=error.verify_code,
+            verify_message=message,
+        )
+    else:
+        words = _TLS_REASONS.get(reason or "", "TLS failed")
+        said = (reason or error.strerror or str(error)).replace("_", " ").lower()
+        failed = TLSError(
+            f"{what}: {words} ({said})",
+            errno=error.errno,
+            peer=peer,
+            reason=reason,
+            library=library,
+            done=done,
+        )
+    failed.__cause__ = error
+    return failed

@@ -268,12 +268,14 @@ class Timeouts:
     with a ``timeout`` of its own: retries renew the limit of a call, and none of these three.
 
     Attributes:
-        connect: all of connecting: the lookup and every attempt. 30 s is enough for a slow
-            lookup and a slow peer (Go's http.DefaultTransport dials for 30 s).
+        connect: all of connecting: the lookup, every attempt, a proxy, the TLS handshake. 30 s is
+            enough for a slow lookup and a slow peer (Go's http.DefaultTransport dials for 30 s).
         resolve: the lookup of a name. 10 s is two tries of resolv.conf's default of 5 s.
         attempt: one address. 10 s is a SYN and three retransmissions (after 1, 2 and 4 s,
             RFC 6298). The next address does not wait for that: it is tried beside the first after
             a quarter of a second.
+        handshake: the TLS handshake, also of each connection of a server. 10 s is several round
+            trips over the worst networks (Go's http.Transport has the same number, asyncio 60 s).
         read: one read that names no limit of its own. 60 s, as nginx's client_body_timeout and
             proxy_read_timeout.
         write: one write that names no limit of its own. 60 s, as nginx's send_timeout.
@@ -306,6 +308,7 @@ class Timeouts:
     connect: float | None = 30.0
     resolve: float | None = 10.0
     attempt: float | None = 10.0
+    handshake: float | None = 10.0
     read: float | None = 60.0
     write: float | None = 60.0
     close: float | None = 2.0

@@ -34,6 +34,8 @@ _WAYS: Final = {
     "listen": "on",
     "accept": "on",
     "receive": "from",
+    "handshake": "with",
+    "start_tls": "with",
 }
 
 #: The limits of an operation as an error names them.
@@ -44,6 +46,8 @@ LIMIT_WORDS: Final = {
     "connect": "the connect limit",
     "resolve": "the limit of the lookup",
     "attempt": "the limit of one attempt",
+    "handshake": "the limit of the handshake",
+    "close": "the limit of closing",
     "idle": "the idle limit",
     "total": "the total limit",
     "min_rate": "the floor of the rate",

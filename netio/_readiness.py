@@ -94,6 +94,10 @@ class Readiness:
 
     __slots__ = ("_rings_at", "_timer", "closed", "loop", "ripe", "waiters")
 
+    # What `Channel` says of channels that encrypt; there is nothing of it here.
+    committed: int = 0
+    truncated: bool = False
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
         self.closed: bool = False

@@ -27,6 +27,7 @@ from netio._errors import (
     LimitExceeded,
     NetioError,
     StreamBusy,
+    TruncatedStream,
     connection_lost,
 )
 from netio._holding import give_turn
@@ -116,6 +117,7 @@ class Receiver(Operation):
     async def some(self, max_bytes: int, timeout: Timeout) -> bytes:
         """What is there, or comes first; ``b""`` at the end."""
         if not await self.fill("read_some", 1, timeout, size=max_bytes):
+            self._check_end()
             return b""
         return self.buffer.take(min(max_bytes, self.buffer.size))
 
@@ -142,15 +144,43 @@ class Receiver(Operation):
             raise self._over(limit, more)
         if not last_may_lack_it:
             raise self.incomplete()
+        self._check_end()
         return self.buffer.take(self.buffer.size)
 
     async def everything(self, limit: int, timeout: Timeout) -> bytes:
         """All until the end of the stream, if that is no more than `limit` bytes."""
         gathering = Gathering()
         if not await self.fill("read_all", limit + 1, timeout, large=gathering):
-            return gathering.finish(self.buffer, self.buffer.size + gathering.size)
+            if not self.channel.truncated:
+                return gathering.finish(self.buffer, self.buffer.size + gathering.size)
+            self._give_back(gathering)
+            self._check_end()
         self._give_back(gathering)
         raise self._over(limit, "more than")
+
+    def occupy(self, operation: Operation) -> None:
+        """Have all reads refused while `operation` is in progress, until `end`; StreamBusy now."""
+        if self.busy:
+            raise StreamBusy(f"{operation}: {self} of another task still waits")
+        self.name = operation.name
+        self.size = None
+        self.busy = True
+
+    def give_up(self, error: OSError) -> None:
+        """Nothing more can be read, nor written, because of `error`."""
+        self.fail(error)
+        self._finished = True
+
+    @property
+    def standing_limit(self) -> Standing:
+        """The connection's own deadline for reads, as it is told."""
+        return self._standing
+
+    def stand_on(self, channel: Channel) -> None:
+        """Read from `channel` from now on, which has all that came from the one before."""
+        self.channel = channel
+        self._receive = channel.receive
+        self._dry = False
 
     def set_limits(self, standing: Standing, moving: Moving | None, now: float) -> None:
         """The limits of the connection are others now: a read that waits obeys (law 7)."""
@@ -393,7 +423,7 @@ class Receiver(Operation):
             return None
         if self.failure is not None:
             what = f"{self} ({self._progress()})"
-            raise connection_lost(self.failure, what, done=self.have())
+            raise connection_lost(self.failure, what, done=self.have(), peer=self.peer)
         return False
 
     def fail(self, error: OSError) -> OSError:
@@ -422,10 +452,18 @@ class Receiver(Operation):
         of = "" if expected is None else f" of {expected}"
         return f"{self.have()}{of} bytes are buffered and readable"
 
+    def _check_end(self) -> None:
+        """Refuse to take an end for the end of what the peer had to say, if it was not (law 29)."""
+        if self.channel.truncated:
+            raise self.incomplete()
+
     def incomplete(self) -> IncompleteRead:
         self.turns.charge(self.buffer.size)  # for the copy
-        return IncompleteRead(
-            f"{self}: the peer ended the stream first; {self._progress()}",
+        truncated = self.channel.truncated
+        how = "without saying goodbye, as TLS has it" if truncated else "first"
+        error = TruncatedStream if truncated else IncompleteRead
+        return error(
+            f"{self}: the peer ended the stream {how}; {self._progress()}",
             partial=self.buffer.peek(),
             expected=self.expected,
         )

@@ -25,7 +25,7 @@ from netio._defaults import (
     SMALL_PIECE_BYTES,
     SYSTEM_CALL_COST,
 )
-from netio._errors import ConnectionLost, NetioError, StreamClosed, connection_lost
+from netio._errors import ConnectionLost, NetioError, StreamBusy, StreamClosed, connection_lost
 from netio._holding import give_turn
 from netio._limits import Timeouts
 from netio._operation import NO_STANDING, Operation, Standing
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from netio._arguments import Buffer
     from netio._channel import Channel
+    from netio._errors import TLSError
     from netio._limits import Timeout
     from netio._moving import Moving
     from netio._observing import Wait
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 class Outgoing(Operation):
     """One write in progress: what the kernel has not taken yet."""
 
-    __slots__ = ("_receiver", "_views", "done", "error", "full", "total")
+    __slots__ = ("_receiver", "_views", "begun", "done", "error", "full", "total")
 
     def __init__(
         self,
@@ -62,12 +63,14 @@ class Outgoing(Operation):
         self.done = 0
         self.error: OSError | None = None
         self.full = done is not None  # the kernel did not take all it was offered: it would block
+        self.begun = self.full  # it was offered
         self._advance(done or 0)
 
     def attempt(self) -> bool:
         """Offer what is left, once; True: it is all taken, or can't be."""
         views = self._views
         channel = self._receiver.channel
+        self.begun = True
         try:
             if len(views) == 1:
                 with views[0][:BYTES_PER_TURN] as offered:
@@ -118,6 +121,32 @@ class Outgoing(Operation):
             return f"none of {self.total} bytes was sent"
         rest = "" if self.done == self.total else ", so the stream refuses further writes"
         return f"the kernel took {self.done} of {self.total} bytes{rest}"
+
+
+class _Ending(Outgoing):
+    """The goodbye of one direction: one thing to be taken, which over a socket never waits."""
+
+    __slots__ = ()
+
+    def __init__(self, receiver: Receiver) -> None:
+        super().__init__("write_eof", receiver, (), total=1)
+        self.size = self.expected = None
+
+    def attempt(self) -> bool:
+        try:
+            self._receiver.channel.shut_down_writing()
+        except BlockingIOError:
+            self.full = True
+            return False
+        except OSError as error:
+            # Not kept: "not connected" only repeats what the kernel is still going to say.
+            self.error = error
+            return True
+        self.done = 1
+        return True
+
+    def progress(self) -> str:
+        return "the end was not told"
 
 
 class _Joining:
@@ -187,6 +216,7 @@ class Sender:
         "_current",
         "_queue",
         "_receiver",
+        "_told",
         "_torn",
         "_turns",
         "bytes_sent",
@@ -203,10 +233,11 @@ class Sender:
         self.bytes_sent = 0
         self.standing: Standing = NO_STANDING  # the connection's own deadline for writes
         self.moving: Moving | None = None
-        self.ended = False  # this side said that nothing follows
+        self.ended = False  # this side said that nothing follows, or has begun to
+        self._told = False  # it has said it
         self._receiver = receiver  # which keeps the failure that both directions share
         self._torn: str | None = None
-        self._current: Outgoing | None = None
+        self._current: Operation | None = None  # a write, or what all writes have to wait for
         self._queue: deque[Outgoing] | None = None  # made when a write has to queue
         self._turns = receiver.turns
 
@@ -259,14 +290,15 @@ class Sender:
             self.bytes_sent += outgoing.done - (done or 0)
             if 0 < outgoing.done < total:
                 self._torn = f"an earlier {outgoing.text} was cut after {outgoing.done} bytes"
+            elif outgoing.begun and not outgoing.done and self.channel.committed:
+                self._torn = f"an earlier {outgoing.text} was cut when it was encrypted in part"
             self._leave(outgoing)
             outgoing.forget()
 
     async def end(self, timeout: Timeout) -> None:
         """Say that nothing follows, once the writes before are through."""
-        outgoing = Outgoing("write_eof", self._receiver, (), total=0)
-        outgoing.size = None
-        if self.ended and not self.channel.closed:
+        outgoing = _Ending(self._receiver)
+        if self._told and not self.channel.closed:
             self._turns.charge(0)
             await self._yield_at_times()
             return
@@ -281,15 +313,14 @@ class Sender:
             outgoing.stop_clocks(self.channel.loop.time())
 
     async def _shut_down(self, outgoing: Outgoing) -> None:
-        if self.ended and not self.channel.closed:
+        if self._told and not self.channel.closed:
             return
         self._check(outgoing)
         try:
-            self.channel.shut_down_writing()
-        except OSError as error:
-            # Not kept: "not connected" only repeats what the kernel is still going to say.
-            raise connection_lost(error, str(outgoing)) from error
-        self.ended = True
+            await self._until_taken(outgoing)
+            self._told = True
+        finally:
+            self.ended = self.ended or outgoing.full or outgoing.done == outgoing.total
 
     async def _in_turn(
         self,
@@ -322,6 +353,28 @@ class Sender:
             outgoing.mark(cancelled, done=outgoing.done)
             raise
 
+    @property
+    def is_torn(self) -> bool:
+        """Whether the peer has, or would have after a close, a part of a write and not the rest."""
+        current = self._current
+        under_way = isinstance(current, Outgoing) and 0 < current.done < current.total
+        return under_way or self._torn is not None or self.channel.committed > 0
+
+    def occupy(self, operation: Operation) -> None:
+        """Have all writes wait for `operation`, which has no part in what they send.
+
+        Raises StreamBusy while one waits, and what a write would raise.
+        """
+        if self._current is not None:
+            raise StreamBusy(f"{operation}: {self._current} of another task still waits")
+        self._check(operation)
+        self._current = operation
+
+    def vacate(self, channel: Channel) -> None:
+        """Have the writes that wait go on, over `channel`."""
+        self.channel = channel
+        self._pass_on()
+
     async def _yield_at_times(self) -> None:
         if self._turns.credit <= 0:
             await self._turns.give()
@@ -333,7 +386,8 @@ class Sender:
         if self._current is None:
             return  # and so nobody queues behind it
         for outgoing in (self._current, *(self._queue or ())):
-            outgoing.bound_by(moving, now, begun=True)
+            if isinstance(outgoing, Outgoing):
+                outgoing.bound_by(moving, now, begun=True)
             outgoing.stand(standing)
             self.channel.rearm(outgoing)
 
@@ -372,9 +426,12 @@ class Sender:
             self._current.wake()
 
     async def _send(self, outgoing: Outgoing) -> None:
+        self._check(outgoing)
+        await self._until_taken(outgoing)
+
+    async def _until_taken(self, outgoing: Outgoing) -> None:
         """Offer, wait, offer again, until all is taken. The turn is this write's."""
         channel = self.channel
-        self._check(outgoing)
         likely = not outgoing.full
         waited = False
         while outgoing.done < outgoing.total:
@@ -408,13 +465,13 @@ class Sender:
                 break
         self._turns.charge(outgoing.done - before)
 
-    def _check(self, outgoing: Outgoing) -> None:
+    def _check(self, outgoing: Operation) -> None:
         """Refuse what can't be written any more, before any I/O."""
         if get_running_loop() is not self.channel.loop:
             raise RuntimeError(f"{outgoing.name}: the stream belongs to another event loop")
         if self.channel.closed:
             raise outgoing.closed()
-        if self.ended:
+        if self.ended and not isinstance(outgoing, _Ending):
             what = f"{outgoing}: write_eof has closed this direction"
             raise StreamClosed(what, peer=outgoing.peer)
         if self._receiver.failure is not None:
@@ -422,5 +479,8 @@ class Sender:
         if self._torn is not None:
             raise ConnectionLost(f"{outgoing}: the stream is out of step, {self._torn}")
 
-    def _lost(self, outgoing: Outgoing, error: OSError) -> ConnectionLost:
-        return connection_lost(error, f"{outgoing} ({outgoing.progress()})", done=outgoing.done)
+    def _lost(self, outgoing: Operation, error: OSError) -> ConnectionLost | TLSError:
+        what, done = str(outgoing), 0
+        if isinstance(outgoing, Outgoing):
+            what, done = f"{what} ({outgoing.progress()})", outgoing.done
+        return connection_lost(error, what, done=done, peer=outgoing.peer)

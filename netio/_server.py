@@ -28,6 +28,7 @@ from netio._defaults import (
     STREAM_LIMIT_BYTES,
     DefaultType,
 )
+from netio._engine import make_engine
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._holding import give_turn
 from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_seconds, check_timeouts
@@ -40,6 +41,8 @@ from netio._tasks import TaskWait, until_ended, wait_ended
 from netio._turns import turns_of
 
 if TYPE_CHECKING:
+    import ssl
+
     from netio._channel import Channel
     from netio._errors import Address
     from netio._network import Acceptor, Network
@@ -59,7 +62,7 @@ class ServerStatistics:
     Attributes:
         accepted: connections accepted so far.
         active: connections whose handler runs now.
-        failed: handlers that ended with an exception.
+        failed: handlers that ended with an exception, and TLS handshakes that failed.
     """
 
     accepted: int
@@ -95,6 +98,7 @@ class Server:
         handler: Handler,
         acceptors: list[Acceptor],
         *,
+        tls: ssl.SSLContext | None,
         timeouts: Timeouts,
         limit: int,
         grace: float,
@@ -102,6 +106,7 @@ class Server:
     ) -> None:
         self._handler = handler
         self._acceptors = acceptors
+        self._tls = tls
         self._timeouts = timeouts
         self._limit = limit
         self._grace = grace
@@ -272,6 +277,8 @@ class Server:
     async def _handle(self, connection: _Connection) -> None:
         stream = connection.stream
         try:
+            if self._tls is not None:  # here, so that it holds up nobody else
+                await stream.start_tls(self._tls, server_side=True)
             work: object = self._handler(stream)
             if not isinstance(work, Awaitable):
                 kind = type(work).__name__
@@ -370,6 +377,7 @@ def serve_tcp(
     port: int = 0,
     *,
     sock: socket.socket | None = None,
+    tls: ssl.SSLContext | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     options: SocketOptions = DEFAULT_OPTIONS,
     limit: int = STREAM_LIMIT_BYTES,
@@ -387,6 +395,9 @@ def serve_tcp(
 
     `host`: a name or address; None for all addresses of the machine. `port`: 0 lets the system
     choose, see `Server.addresses`. `sock`: a bound socket to use instead of both; None for none.
+    `tls`: an ``ssl.SSLContext`` with the server's certificate, to speak TLS; None for plain TCP.
+    The handshake is the first thing in the task of a connection, within ``timeouts.handshake``;
+    one that fails is logged as what a handler raises, and the handler is not called.
     `timeouts`: the default limits of each stream. `limit`: the longest record in bytes unless a
     call says otherwise. `backlog`: connections the kernel queues. `grace`: seconds that handlers
     get to end by themselves when the server is closed. `options`: what is set on the socket before
@@ -415,9 +426,12 @@ def serve_tcp(
     check_timeouts(timeouts)
     check_options(options)
     check_count(backlog, "backlog", at_least=1)
+    if tls is not None:
+        make_engine(tls, "tls", server_side=True)  # raises for what can't serve
     make_server = functools.partial(
         Server,
         handler,
+        tls=tls,
         timeouts=timeouts,
         limit=check_count(limit, "limit", at_least=1),
         grace=check_seconds(grace, "grace"),

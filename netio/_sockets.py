@@ -273,6 +273,7 @@ class _Call(Operation):
 
     def _lost(self, error: OSError) -> ConnectionLost:
         lost = connection_lost(error, f"{self} ({self._progress()})", done=self.done)
+        assert isinstance(lost, ConnectionLost)  # there is no TLS on a bare socket
         lost.partial = bytes(self.taken)
         return lost
 

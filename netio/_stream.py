@@ -22,13 +22,16 @@ from netio._connection_limits import NO_DEADLINES, HasLimits, are_needed
 from netio._defaults import DEFAULT, OPERATIONS_PER_TURN, READ_BYTES, DefaultType
 from netio._descriptors import PassesDescriptors
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
+from netio._handshake import say_goodbye
 from netio._iterator import StreamIterator
 from netio._limits import check_timeout, check_timeouts
 from netio._observing import observed, tell
 from netio._receiving import Receiver
+from netio._securing import Securing
 from netio._send_file import SendsFiles
 from netio._sending import Sender, few_views
 from netio._statistics import StreamStatistics
+from netio._tls import TLSChannel
 
 if TYPE_CHECKING:
     import socket as sockets
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from netio._limits import Timeout, Timeouts
 
 
-class Stream(HasLimits, SendsFiles, PassesDescriptors):
+class Stream(HasLimits, Securing, SendsFiles, PassesDescriptors):
     """A connection: reads and writes of bytes, each of which ends within its limits.
 
     Made by `connect_tcp`, `open_stream`, `stream_pair`, and by servers for their handlers. An
@@ -406,7 +409,7 @@ class Stream(HasLimits, SendsFiles, PassesDescriptors):
         Waits for nothing of the peer's. Operations of other tasks that wait on the stream end
         with `StreamClosed`. Bytes not read are gone.
         `timeout`: seconds for the goodbye, a `Deadline` or `Budget`, None or left out for
-        ``timeouts.close``; over plain TCP a goodbye does not wait.
+        ``timeouts.close``; over plain TCP a goodbye does not wait. Over TLS it is cut then.
 
         Raises: nothing for what a peer does. The stream is closed in any case; nothing is kept.
             RuntimeError: the stream belongs to another event loop. Nothing changes.
@@ -416,8 +419,11 @@ class Stream(HasLimits, SendsFiles, PassesDescriptors):
         check_timeout(timeout)
         self._check_loop("aclose")
         self._end("closed")
-        self._channel.close()
-        if self._channel.loop.is_running():
+        channel = self._channel
+        if isinstance(channel, TLSChannel) and channel.can_part and not self._sender.is_torn:
+            await say_goodbye(channel, timeout, self._timeouts.close)
+        channel.close()
+        if channel.loop.is_running():
             await self._receiver.turns.pay()
 
     def abort(self) -> None:
@@ -447,7 +453,7 @@ class Stream(HasLimits, SendsFiles, PassesDescriptors):
         if channel.closed:
             raise StreamClosed("detach: the stream was closed by this side", peer=self.peer)
         if not isinstance(channel, SocketChannel):
-            raise TypeError("detach: this stream does not stand on a socket")
+            raise TypeError("detach: this stream does not stand on a socket, or TLS is between")
         unread = self._receiver.have()
         if unread:
             raise StreamBusy(f"detach: {unread} bytes are buffered; read them first")
@@ -508,9 +514,11 @@ class Stream(HasLimits, SendsFiles, PassesDescriptors):
         Raises:
             TypeError: the stream does not stand on a socket.
         """
-        if not isinstance(self._channel, SocketChannel):
+        channel = self._channel
+        below = channel.innermost if isinstance(channel, TLSChannel) else channel
+        if not isinstance(below, SocketChannel):
             raise TypeError("this stream does not stand on a socket")
-        return SocketView(self._channel)
+        return SocketView(below)
 
     def statistics(self) -> StreamStatistics:
         """A snapshot of the stream's counters, also after it was closed."""

@@ -10,12 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "netio"
 
 LAYERS = {
-    0: "_errors _defaults _arguments",
+    0: "_errors _defaults _arguments _openssl",
     1: "_readiness _scopes _stubborn _shields _holding _cancels _limits _operation _moving "
     "_stopwatch _tasks _children _turns _observing _waiting _carrying _resting",
-    2: "_channel _memory _buffer _paths _datagram_channel _options _descriptor_channel",
-    3: "_stream _receiving _sending _iterator _sockets _observer _statistics _connection_limits "
-    "_datagram _datagram_receiving _datagram_sending _multicast _send_file _descriptors",
+    2: "_channel _memory _buffer _paths _datagram_channel _options _descriptor_channel "
+    "_tls _engine _handshake",
+    3: "_stream _securing _receiving _sending _iterator _sockets _observer _statistics "
+    "_connection_limits _datagram _datagram_receiving _datagram_sending _multicast _send_file "
+    "_descriptors",
     4: "_resolve _network _attempts _racing _lookups _proxies _connect _server _opening _snapshot "
     "_listen _unix _unix_network _bind",
     5: "testing integrations",

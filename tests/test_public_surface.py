@@ -37,6 +37,9 @@ PROMISED = {
     "NetioError", "DeadlineExceeded", "ConnectFailed", "ConnectionLost", "ConnectionReset",
     "ConnectionRefused",
     "BrokenPipe", "IncompleteRead", "LimitExceeded", "StreamClosed", "StreamBusy",
+    "TLSError", "CertificateError", "TruncatedStream",
+    # TLS
+    "TLSInfo",
     # for those who wrap and annotate
     "DEFAULT", "Timeout", "Address", "Opening", "StreamIterator",
     # for those who watch

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 #: What a transport may be unable to do, and what that means for those who use it.
 CAPABILITIES: Final = {
     "half_close": "`write_eof` ends one direction, and the other goes on",
+    "clean_cut": "a write that finds no room has sent nothing, and leaves the stream usable",
     "reset": "`abort` is told from a regular end by the peer",
 }
 
@@ -87,10 +88,11 @@ async def check_stream(
 
     `make_pair`: an async function without arguments that returns two connected `Stream`s, or an
     async context manager of them. They are aborted after each check.
-    `lacks`: what the transport is unable to do, ``"half_close"`` or ``"reset"``: promises about
-    that are not applicable. `only`: a check, or its name or promise, or several; None for all.
-    `both_ways`: look at each of the two ends, and not only at the first. `check_timeout`: real
-    seconds after which a check is said to hang; one that blocks the loop can't be ended.
+    `lacks`: what the transport is unable to do, ``"half_close"``, ``"reset"`` or ``"clean_cut"``:
+    promises about that are not applicable. `only`: a check, or its name or promise, or several;
+    None for all. `both_ways`: look at each of the two ends, and not only at the first.
+    `check_timeout`: real seconds after which a check is said to hang; one that blocks the loop
+    can't be ended.
 
     Returns: the report, in which nothing is broken. What is not applicable is listed there.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -300,6 +301,7 @@ async def a_detached_socket_is_the_callers(pair: Pair) -> None:
     """`detach` gives the socket with all its unread bytes, and ends what waits on the stream."""
     _check_has_socket(pair.near)
     await pair.buffered(b"ab")
+    await _check_can_detach(pair.near)
     await pair.raises(StreamBusy, _detached(pair.near))
     await pair.still_readable(b"ab")
     read = await pair.begin(pair.near.read_exactly(1, timeout=PATIENCE))
@@ -327,6 +329,14 @@ async def _close(stream: Stream) -> None:
 
 async def _abort(stream: Stream) -> None:
     stream.abort()
+
+
+async def _check_can_detach(stream: Stream) -> None:
+    with contextlib.suppress(StreamBusy):
+        try:
+            await _detached(stream)
+        except TypeError as error:
+            raise Unsuitable(str(error)) from error
 
 
 async def _detached(stream: Stream) -> socket.socket:

@@ -122,7 +122,7 @@ async def a_peer_that_does_not_read_makes_a_write_wait(pair: Pair) -> None:
     expect(error.done < UNDER_WAY_BYTES, f"{error.done} bytes were taken, and none was read")
 
 
-@promise()
+@promise(needs=["clean_cut"])
 async def a_write_that_waits_goes_on_when_there_is_room(pair: Pair) -> None:
     """A write that waits is over when the peer has read enough, and not before."""
     clogged = await pair.clog(pair.near)
@@ -199,7 +199,7 @@ async def a_torn_stream_refuses_further_writes(pair: Pair) -> None:
     same(bytes(error.done), got, "what the peer got")
 
 
-@promise(13)
+@promise(13, needs=["clean_cut"])
 async def a_write_of_which_nothing_was_sent_leaves_the_stream_usable(pair: Pair) -> None:
     """A write that was cut before any byte went has done 0, and can be repeated."""
     clogged = await pair.clog(pair.near)

@@ -1,0 +1,511 @@
+"""TLS over any channel: what goes in is encrypted, what comes out is decrypted, nothing waits.
+
+A `TLSChannel` stands on another channel, a socket, one in memory, or one with TLS. OpenSSL works on
+two memory buffers; this file moves ciphertext between them and the channel below. Waiting is done
+by the innermost channel, so that there is one timer and one pair of watchers however many stand on
+one another; the attempt of who waits comes back through `receive` and `send`.
+
+Two rules keep reads and writes what they are over a socket:
+
+- A `receive` that gives less than was asked for means that nothing more can be had without the
+  channel below: a reader would otherwise wait for a socket that has nothing. What is met behind
+  bytes that are given (the end, a failure) is told by the loop in its next turn.
+- `send` counts plaintext whose records the channel below has whole. What is encrypted and has not
+  left stands first in the next `send`, to which the same bytes are offered again: `committed`.
+
+What TLS itself has to say (the answer to a new key, alerts) goes out as far as it fits, and the
+rest with the next write. The handshake, and the goodbye that waits, are in ``_handshake.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections import deque
+from typing import TYPE_CHECKING, Final, overload
+
+from netio._defaults import READ_BYTES
+from netio._openssl import ssl
+from netio._readiness import NOTHING, READABLE, WRITABLE
+from netio._turns import turns_of
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from netio._channel import Channel
+    from netio._engine import Engine
+    from netio._errors import Address
+    from netio._readiness import Waiter
+
+# What TLS puts into one record at most (RFC 8446, 5.1).
+_RECORD_BYTES: Final = 16 * 1024
+
+# Plaintext that is encrypted before the channel below is asked to take it.
+_PIECE_BYTES: Final = 4 * _RECORD_BYTES
+
+# Rounds of a handshake within one call. A regular one takes two; the loop calls again.
+_ROUNDS: Final = 16
+
+
+class TLSChannel:
+    """A channel that encrypts what it sends over `inner`, which belongs to it alone.
+
+    `received` are bytes that were taken from `inner` before.
+
+    Attributes:
+        committed: plaintext bytes that are encrypted, and not reported as sent.
+        truncated: the channel below has ended, and the peer had not said that it would.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_exhausted",
+        "_failure",
+        "_full",
+        "_held",
+        "_incoming",
+        "_inner_receive",
+        "_inner_send",
+        "_object",
+        "_outgoing",
+        "_parted",
+        "_passed",
+        "_read",
+        "_send_failure",
+        "_shaken",
+        "_telling",
+        "_tolerant",
+        "_units",
+        "_unsent",
+        "closed",
+        "committed",
+        "engine",
+        "inner",
+        "innermost",
+        "leave",
+        "loop",
+        "park",
+        "rearm",
+        "truncated",
+        "wait_readable",
+        "wait_writable",
+    )
+
+    def __init__(self, inner: Channel, engine: Engine, received: bytes = b"") -> None:
+        self.loop: asyncio.AbstractEventLoop = inner.loop
+        self.closed: bool = False
+        self.inner = inner
+        self.innermost: Channel = inner.innermost if isinstance(inner, TLSChannel) else inner
+        self.engine = engine
+        self.committed = 0
+        self.truncated = False
+        self._object = engine.object
+        self._incoming = engine.incoming
+        self._outgoing = engine.outgoing
+        # Bound once, where a call is felt.
+        self._read = engine.object.read
+        self._inner_receive = inner.receive
+        self._inner_send = inner.send
+        below = self.innermost
+        self.park = below.park
+        self.leave = below.leave
+        self.rearm = below.rearm
+        self.wait_readable = below.wait_readable
+        self.wait_writable = below.wait_writable
+        self._shaken = False  # the handshake is done
+        self._exhausted = False  # nothing can be decrypted of what was taken from below
+        self._telling = False  # the loop is going to attempt for who waits to read
+        self._full = False  # the last piece from below filled its room: there may be more
+        self._ended = False  # the peer has said goodbye, or the channel below has ended
+        self._tolerant = engine.tolerates_truncation
+        self._failure: OSError | None = None  # of TLS, or met below behind bytes that were given
+        self._held = b""  # decrypted, and not given yet
+        self._unsent: bytes | memoryview = b""  # ciphertext offered below, and not taken
+        self._units: deque[tuple[int, int]] = deque()  # where records end, and their plaintext
+        self._passed = 0  # ciphertext that the channel below has taken
+        self._send_failure: OSError | None = None  # met when TLS itself had something to say
+        self._parted = False  # our goodbye is said; it may be unsent
+        self.feed(received)
+
+    @property
+    def peer(self) -> Address:
+        return self.inner.peer
+
+    @property
+    def local(self) -> Address:
+        return None if self.closed else self.inner.local
+
+    @property
+    def ripe(self) -> bool:
+        """As of the channel below."""
+        return self.innermost.ripe
+
+    @ripe.setter
+    def ripe(self, ripe: bool) -> None:
+        self.innermost.ripe = ripe
+
+    @property
+    def waiters(self) -> tuple[Waiter, ...]:
+        """All who wait, on whichever of the channels on one another."""
+        return self.innermost.waiters
+
+    def readable(self) -> bool:
+        """As of the channel below."""
+        return self.innermost.readable()
+
+    # Reading.
+
+    def receive(self, max_bytes: int, /) -> bytes:
+        if self._exhausted and not self._pump():
+            return b""
+        piece = self._held or self._decrypt(max_bytes)
+        size = len(piece)
+        if self._held or (size and (size == max_bytes or self._incoming.pending or self._full)):
+            return self._more(piece, max_bytes)
+        self._exhausted = True  # it was one record, as nearly always
+        if self._outgoing.pending:
+            self._flush_quietly()
+        return piece
+
+    def _more(self, first: bytes, max_bytes: int) -> bytes:
+        """`first`, and what else can be decrypted; what is too much is held."""
+        pieces = [first]
+        size = len(first)
+        self._held = b""
+        while size < max_bytes and (self._incoming.pending or self._full):
+            piece = self._decrypt_behind(max_bytes - size)
+            if not piece:
+                break
+            pieces.append(piece)
+            size += len(piece)
+        self._conclude(exhausted=size < max_bytes)
+        whole = b"".join(pieces)
+        self._held = whole[max_bytes:]
+        return whole[:max_bytes]
+
+    def receive_into(self, view: memoryview, /) -> int:
+        if self._exhausted and not self._pump():
+            return 0
+        held = self._held[: len(view)]
+        self._held = self._held[len(held) :]
+        view[: len(held)] = held
+        size, most = len(held), len(view)
+        while size < most and (not size or self._incoming.pending or self._full):
+            with view[size:] as room:
+                decrypt = self._decrypt_behind if size else self._decrypt
+                more = decrypt(most - size, room)
+            if not more:
+                break
+            size += more
+        self._conclude(exhausted=size < most)
+        return size
+
+    @overload
+    def _decrypt(self, most: int) -> bytes: ...
+
+    @overload
+    def _decrypt(self, most: int, room: memoryview) -> int: ...
+
+    def _decrypt(self, most: int, room: memoryview | None = None) -> bytes | int:
+        """One record, or a part of it, as `SSLObject.read` gives it; nothing at the end."""
+        if self._failure is not None:
+            raise self._failure
+        while True:
+            try:
+                piece = self._read(most, room)
+            except ssl.SSLWantReadError:
+                if self._pump():
+                    continue
+                piece = b""
+            except ssl.SSLZeroReturnError:  # said after our own goodbye
+                piece = b""
+            except ssl.SSLError as error:
+                raise self._fail(error) from None
+            if not piece:
+                self._ended = True
+                return b"" if room is None else 0
+            return piece
+
+    @overload
+    def _decrypt_behind(self, most: int) -> bytes: ...
+
+    @overload
+    def _decrypt_behind(self, most: int, room: memoryview) -> int: ...
+
+    def _decrypt_behind(self, most: int, room: memoryview | None = None) -> bytes | int:
+        """As `_decrypt`, behind bytes that are given: what is met instead is told later."""
+        try:
+            return self._decrypt(most) if room is None else self._decrypt(most, room)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._failure = error.with_traceback(None)
+        return b"" if room is None else 0
+
+    def _conclude(self, *, exhausted: bool) -> None:
+        """The end of a `receive` that gives bytes: if there is more, have it asked for soon.
+
+        The kernel has nothing to tell of what is in here, so that no reader would fire.
+        """
+        self._exhausted = exhausted
+        if self._has_more and not self._telling:
+            self.ripe = self._telling = True
+            self.loop.call_soon(self._tell, context=turns_of(self.loop).context)
+        self._flush_quietly()
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether a `receive` would give bytes, or the end, or a failure, without one below."""
+        return not self._exhausted or self._ended or self._failure is not None
+
+    def _tell(self) -> None:
+        """Be what the poller is for a socket, if nobody has asked meanwhile."""
+        self._telling = False
+        if not self.closed and self._has_more:
+            self.innermost.readable()
+
+    def _pump(self) -> bool:
+        """Take in what the channel below has; False: nothing more comes."""
+        if self._failure is not None:
+            raise self._failure
+        if self._ended:
+            return False
+        self._full = False
+        data = self._inner_receive(READ_BYTES)
+        if not data:
+            self._ended = True
+            self.truncated = not self._tolerant
+            return False
+        self._incoming.write(data)
+        self._full = len(data) == READ_BYTES
+        self._exhausted = False
+        return True
+
+    def _fail(self, error: ssl.SSLError) -> ssl.SSLError:
+        """Keep a failure of TLS, and send the alert that tells the peer, as far as it fits."""
+        error.__context__ = None
+        self._failure = error.with_traceback(None)
+        self._exhausted = True
+        self._flush_quietly()
+        return self._failure
+
+    # Writing.
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        size = len(data)
+        if (
+            self._unsent
+            or self._units
+            or not 0 < size <= _RECORD_BYTES
+            or self._failure is not None
+            or self._send_failure is not None
+        ):
+            return self._send_slowly(data)
+        self._encrypt(data)
+        ciphertext = self._outgoing.read()
+        try:
+            sent = self._inner_send(ciphertext)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(ciphertext):
+            return size
+        self._passed = sent
+        self._units.append((len(ciphertext), size))
+        self.committed = size
+        self._unsent = memoryview(ciphertext)[sent:]
+        raise _would_block()
+
+    def _send_slowly(self, data: bytes | memoryview) -> int:
+        """Give on what was encrypted before, and then piece after piece until it is too much."""
+        self._check_sending()
+        with memoryview(data) as view:
+            offset = self.committed
+            reported = 0
+            while True:
+                flushed = self._flush()
+                reported += self._passed_units()
+                if not flushed:
+                    if not reported:
+                        raise _would_block()
+                    return reported
+                if offset >= len(view):
+                    return reported
+                end = min(offset + _PIECE_BYTES, len(view))
+                while offset < end:
+                    with view[offset : min(offset + _RECORD_BYTES, end)] as record:
+                        offset += self._commit(record)
+
+    def _commit(self, record: memoryview) -> int:
+        """Encrypt `record`, and note where its ciphertext ends."""
+        size = len(record)
+        self._encrypt(record)
+        end = self._passed + len(self._unsent) + self._outgoing.pending
+        self._units.append((end, size))
+        self.committed += size
+        return size
+
+    def _encrypt(self, record: bytes | memoryview) -> None:
+        try:
+            self._object.write(record)
+        except ssl.SSLError as error:
+            raise self._fail(error) from None
+
+    def _passed_units(self) -> int:
+        """The plaintext whose records the channel below has whole by now, reported once."""
+        passed = 0
+        units = self._units
+        while units and units[0][0] <= self._passed:
+            passed += units.popleft()[1]
+        self.committed -= passed
+        return passed
+
+    def _check_sending(self) -> None:
+        error = self._send_failure or self._failure
+        if error is not None:
+            raise error
+
+    def _flush(self) -> bool:
+        """Have the channel below take what is encrypted; True: it has all of it."""
+        while True:
+            if not self._unsent:
+                if not self._outgoing.pending:
+                    return True
+                self._unsent = memoryview(self._outgoing.read())
+            offered = self._unsent
+            try:
+                sent = self._inner_send(offered)
+            except BlockingIOError:
+                return False
+            self._passed += sent
+            self._unsent = offered[sent:]
+            if sent < len(offered):
+                return False
+
+    def _flush_quietly(self) -> None:
+        """As `_flush`, for what nobody waits for: a failure is told to the next who sends."""
+        if self._unsent or self._outgoing.pending:
+            try:
+                self._flush()
+            except OSError as error:
+                self._send_failure = error.with_traceback(None)
+
+    def send_many(self, views: Sequence[memoryview], /) -> int:
+        if len(views) == 1:
+            return self.send(views[0])
+        taken, size = [], 0
+        for view in views:
+            taken.append(view[: _PIECE_BYTES - size])
+            size += len(taken[-1])
+            if size == _PIECE_BYTES:
+                break
+        joined = b"".join(taken)
+        for view in taken:
+            view.release()
+        return self.send(joined)
+
+    # The handshake and the end.
+
+    def feed(self, received: bytes) -> None:
+        """Take `received` as if it had come from below."""
+        if received:
+            self._incoming.write(received)
+
+    def shake(self) -> int:
+        """Go on with the handshake: what it waits for now, ``NOTHING`` when it is done.
+
+        Raises ``OSError`` when it has failed; the alert has gone, as far as it fitted.
+        """
+        for _ in range(_ROUNDS):
+            if not self._shaken:
+                try:
+                    self._object.do_handshake()
+                    self._shaken = True
+                except ssl.SSLWantReadError:
+                    pass
+                except ssl.SSLError as error:
+                    raise self._fail(error) from None
+            if not self._flush():
+                return WRITABLE
+            if self._shaken:
+                return NOTHING
+            try:
+                if not self._pump():
+                    raise ConnectionError("the peer ended the connection in the TLS handshake")
+            except BlockingIOError:
+                break
+        return READABLE
+
+    def shut_down_writing(self) -> None:
+        """Say goodbye, in this direction; BlockingIOError: not all of it has gone yet.
+
+        What has come before is decrypted first: what OpenSSL finds as it closes, it throws away.
+        And it is told once only, since the second time it looks for an answer.
+        """
+        self._check_sending()
+        if not self._parted:
+            self._parted = True
+            self._hold_what_came()
+            try:
+                self._object.unwrap()
+            except ssl.SSLWantReadError:
+                pass  # it is said, and the peer has not said its own
+            except ssl.SSLError as error:
+                raise self._fail(error) from None
+        if not self._flush():
+            raise _would_block()
+
+    def _hold_what_came(self) -> None:
+        """Decrypt all that was taken from below, which is no more than one piece of it."""
+        pieces = [self._held]
+        try:
+            while piece := self._read(_RECORD_BYTES):
+                pieces.append(piece)
+            self._ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._ended = True
+        except ssl.SSLError as error:
+            self._fail(error)
+        self._held = b"".join(pieces)
+        self._exhausted = self._exhausted and not self._held
+
+    def part(self) -> None:
+        """Be closed for all who use it, and wake them, while the goodbye is under way below."""
+        self.closed = True
+        for waiter in self.waiters:
+            waiter.wake()
+
+    @property
+    def can_part(self) -> bool:
+        """Whether a goodbye makes sense: after a handshake, and not in the middle of a message."""
+        return self._shaken and not self.committed and self._failure is None
+
+    def close(self) -> None:
+        if not self.closed:
+            self.part()
+            if self.can_part:
+                with contextlib.suppress(OSError):
+                    self.shut_down_writing()
+        self.inner.close()
+
+    def abort(self) -> None:
+        self.closed = True
+        self.inner.abort()
+
+    def abandon(self) -> None:
+        if self.loop.is_closed():
+            self.closed = True
+            self.inner.abandon()
+        else:
+            self.loop.call_soon_threadsafe(self.close)
+
+    def release(self) -> None:
+        self.closed = True
+        self.inner.release()
+
+
+def _would_block() -> BlockingIOError:
+    return BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
