@@ -66,7 +66,7 @@ async def shake_hands(handshake: Handshake) -> None:
     loop = channel.loop
     try:
         while True:
-            if channel.closed:
+            if channel.closed or channel.innermost.closed:
                 raise handshake.closed()
             if handshake.error is None:
                 handshake.attempt()

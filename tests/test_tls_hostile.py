@@ -142,8 +142,8 @@ async def test_a_peer_that_stops_at_any_byte_of_its_flights_is_cut_in_time(
             said[0] += len(data)
             if passed:
                 send(passed)
-            if leaves and not budget[0]:
-                far.close()
+            if leaves and passed and not budget[0]:
+                far.shut_down_writing()
             return len(data)
 
         class Stopping:
