@@ -45,6 +45,9 @@ _RECORD_BYTES: Final = 16 * 1024
 # Plaintext that is encrypted before the channel below is asked to take it.
 _PIECE_BYTES: Final = 4 * _RECORD_BYTES
 
+# Ciphertext that is taken from below at once: `READ_BYTES` of plaintext, and what its records add.
+_CIPHERTEXT_BYTES: Final = READ_BYTES + 1024
+
 # Rounds of a handshake within one call. A regular one takes two; the loop calls again.
 _ROUNDS: Final = 16
 
@@ -180,9 +183,9 @@ class TLSChannel:
                 break
             pieces.append(piece)
             size += len(piece)
-        self._conclude(exhausted=size < max_bytes)
         whole = b"".join(pieces)
         self._held = whole[max_bytes:]
+        self._conclude(exhausted=size < max_bytes or self._is_empty)
         return whole[:max_bytes]
 
     def receive_into(self, view: memoryview, /) -> int:
@@ -199,7 +202,7 @@ class TLSChannel:
             if not more:
                 break
             size += more
-        self._conclude(exhausted=size < most)
+        self._conclude(exhausted=size < most or self._is_empty)
         return size
 
     @overload
@@ -256,6 +259,11 @@ class TLSChannel:
         self._flush_quietly()
 
     @property
+    def _is_empty(self) -> bool:
+        """Whether all that was taken from below is decrypted and given."""
+        return not (self._held or self._incoming.pending or self._object.pending())
+
+    @property
     def _has_more(self) -> bool:
         """Whether a `receive` would give bytes, or the end, or a failure, without one below."""
         return not self._exhausted or self._ended or self._failure is not None
@@ -273,13 +281,13 @@ class TLSChannel:
         if self._ended:
             return False
         self._full = False
-        data = self._inner_receive(READ_BYTES)
+        data = self._inner_receive(_CIPHERTEXT_BYTES)
         if not data:
             self._ended = True
             self.truncated = not self._tolerant
             return False
         self._incoming.write(data)
-        self._full = len(data) == READ_BYTES
+        self._full = len(data) == _CIPHERTEXT_BYTES
         self._exhausted = False
         return True
 
@@ -298,12 +306,44 @@ class TLSChannel:
         if (
             self._unsent
             or self._units
-            or not 0 < size <= _RECORD_BYTES
+            or size > _PIECE_BYTES
             or self._failure is not None
             or self._send_failure is not None
         ):
-            return self._send_slowly(data)
-        self._encrypt(data)
+            return self._send_on(data)
+        sent = self._send_piece(data, size)
+        if not sent and size:
+            raise _would_block()
+        return sent
+
+    def _send_on(self, data: bytes | memoryview) -> int:
+        """Give on what was encrypted before, and then piece after piece until it is too much."""
+        self._check_sending()
+        flushed = self._flush()
+        offset = self._passed_units()
+        with memoryview(data) as view:
+            while flushed and offset < len(view):
+                with view[offset : offset + _PIECE_BYTES] as piece:
+                    size = len(piece)
+                    try:
+                        sent = self._send_piece(piece, size)
+                    except OSError as error:
+                        if not offset:
+                            raise
+                        self._send_failure = error.with_traceback(None)  # told by the next call
+                        return offset
+                offset += sent
+                flushed = sent == size
+            if not offset and len(view):
+                raise _would_block()
+        return offset
+
+    def _send_piece(self, piece: bytes | memoryview, size: int) -> int:
+        """Encrypt `piece`: how much of it went, in whole records. The rest is committed."""
+        if not size:
+            return 0
+        ahead = self._outgoing.pending
+        self._encrypt(piece)
         ciphertext = self._outgoing.read()
         try:
             sent = self._inner_send(ciphertext)
@@ -312,39 +352,10 @@ class TLSChannel:
         if sent == len(ciphertext):
             return size
         self._passed = sent
-        self._units.append((len(ciphertext), size))
-        self.committed = size
         self._unsent = memoryview(ciphertext)[sent:]
-        raise _would_block()
-
-    def _send_slowly(self, data: bytes | memoryview) -> int:
-        """Give on what was encrypted before, and then piece after piece until it is too much."""
-        self._check_sending()
-        with memoryview(data) as view:
-            offset = self.committed
-            reported = 0
-            while True:
-                flushed = self._flush()
-                reported += self._passed_units()
-                if not flushed:
-                    if not reported:
-                        raise _would_block()
-                    return reported
-                if offset >= len(view):
-                    return reported
-                end = min(offset + _PIECE_BYTES, len(view))
-                while offset < end:
-                    with view[offset : min(offset + _RECORD_BYTES, end)] as record:
-                        offset += self._commit(record)
-
-    def _commit(self, record: memoryview) -> int:
-        """Encrypt `record`, and note where its ciphertext ends."""
-        size = len(record)
-        self._encrypt(record)
-        end = self._passed + len(self._unsent) + self._outgoing.pending
-        self._units.append((end, size))
-        self.committed += size
-        return size
+        self.committed = size
+        self._units.extend(_records(ciphertext, ahead, size))
+        return self._passed_units()
 
     def _encrypt(self, record: bytes | memoryview) -> None:
         try:
@@ -505,6 +516,24 @@ class TLSChannel:
     def release(self) -> None:
         self.closed = True
         self.inner.release()
+
+
+def _records(ciphertext: bytes, ahead: int, size: int) -> list[tuple[int, int]]:
+    """Where the records with `size` bytes of plaintext end, and how much of it each has.
+
+    `ahead` bytes of `ciphertext` are not among them: TLS had something to say before.
+    """
+    ends = []
+    end = 0
+    while end < len(ciphertext):
+        end += 5 + int.from_bytes(ciphertext[end + 3 : end + 5])  # RFC 8446, 5.1
+        if end > ahead:
+            ends.append(end)
+    full, rest = divmod(size, _RECORD_BYTES)
+    plain = [_RECORD_BYTES] * full + [rest] * bool(rest)
+    if len(ends) != len(plain):  # TLS 1.0 may cut them in its own way
+        return [(len(ciphertext), size)]
+    return list(zip(ends, plain, strict=True))
 
 
 def _would_block() -> BlockingIOError:
