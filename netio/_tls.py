@@ -360,6 +360,9 @@ class TLSChannel:
     def _encrypt(self, record: bytes | memoryview) -> None:
         try:
             self._object.write(record)
+        except ssl.SSLWantReadError:
+            what = "the peer negotiates anew, and until it has done so nothing can be written"
+            raise self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, what)) from None
         except ssl.SSLError as error:
             raise self._fail(error) from None
 
