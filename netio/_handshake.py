@@ -107,15 +107,19 @@ class Goodbye(Operation):
         return True
 
 
-async def say_goodbye(channel: TLSChannel, timeout: Timeout, limit: float | None) -> None:
+async def say_goodbye(
+    channel: TLSChannel, timeout: Timeout, limit: float | None, *, torn: bool
+) -> None:
     """Say goodbye within `timeout`, by default `limit` seconds, and close, whatever happens.
 
+    There is none if a write was `torn`: the peer would take the part for the whole.
     For all who use the channel it is closed at once. A first cancel is held back until the end; a
     second one cuts at once (law 23).
     """
+    silent = torn or not channel.can_part
     channel.part()
     goodbye = Goodbye(channel)
-    if goodbye.attempt() or not channel.loop.is_running():
+    if silent or goodbye.attempt() or not channel.loop.is_running():
         channel.close()
         return
     loop = channel.loop

@@ -420,8 +420,9 @@ class Stream(HasLimits, Securing, SendsFiles, PassesDescriptors):
         self._check_loop("aclose")
         self._end("closed")
         channel = self._channel
-        if isinstance(channel, TLSChannel) and channel.can_part and not self._sender.is_torn:
-            await say_goodbye(channel, timeout, self._timeouts.close)
+        if isinstance(channel, TLSChannel):
+            torn = self._sender.is_torn
+            await say_goodbye(channel, timeout, self._timeouts.close, torn=torn)
         channel.close()
         if channel.loop.is_running():
             await self._receiver.turns.pay()

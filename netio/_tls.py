@@ -25,7 +25,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING, Final, overload
 
-from netio._defaults import READ_BYTES
+from netio._defaults import BYTES_PER_TURN, READ_BYTES
 from netio._openssl import ssl
 from netio._readiness import NOTHING, READABLE, WRITABLE
 from netio._turns import turns_of
@@ -321,7 +321,7 @@ class TLSChannel:
         self._check_sending()
         flushed = self._flush()
         offset = self._passed_units()
-        with memoryview(data) as view:
+        with memoryview(data)[:BYTES_PER_TURN] as view:  # no more at a time (law 35)
             while flushed and offset < len(view):
                 with view[offset : offset + _PIECE_BYTES] as piece:
                     size = len(piece)
