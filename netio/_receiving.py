@@ -161,7 +161,8 @@ class Receiver(Operation):
     def occupy(self, operation: Operation) -> None:
         """Have all reads refused while `operation` is in progress, until `end`; StreamBusy now."""
         if self.busy:
-            raise StreamBusy(f"{operation}: {self} of another task still waits")
+            what = f"{operation}: {self} of another task still waits"
+            raise StreamBusy(what)
         self.name = operation.name
         self.size = None
         self.busy = True
