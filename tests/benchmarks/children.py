@@ -87,12 +87,14 @@ class Child:
         return ChildFailed(f"{self.name} {what} (status {status})\n{words}".rstrip())
 
 
-def start_worker(family: str, side: str, loop: str, heap: Heap) -> Child:
+def start_worker(
+    family: str, side: str, loop: str, heap: Heap, extra: dict[str, str] | None = None
+) -> Child:
     """The measured process of one side."""
     return Child(
         f"{family}: the process of {side!r} ({loop} loop)",
         *("worker.py", family, side, loop, heap),
-        environment=environment(heap),
+        environment={**environment(heap), **(extra or {})},
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -34,20 +35,32 @@ class Load:
         self.listener = socket.create_server((HOST, 0))
         self.listener.settimeout(STALL_SECONDS)
         self.sockets: dict[int, socket.socket] = {}
+        self.message = b""
 
     # Against a server that is measured.
 
-    def connect(self, port: int, connections: int, datagrams: bool = False) -> dict[str, object]:
+    def connect(
+        self,
+        port: int,
+        connections: int,
+        size: int,
+        tls: bool = False,
+        datagrams: bool = False,
+    ) -> dict[str, object]:
         """Open connections, and exchange one message on each: the server has it, and waits."""
+        self.message = b"x" * size
         dial_one = dial_datagrams if datagrams else dial
         while connections:
             opened = [dial_one(port) for _ in range(min(connections, OPENED_AT_ONCE))]
             connections -= len(opened)
+            if tls:
+                opened = [encrypted(sock) for sock in opened]
             for sock in opened:
-                sock.sendall(MESSAGE)
+                sock.sendall(self.message)
             for sock in opened:
-                receive(sock)
-                sock.setblocking(False)  # a timeout would add a poll() to each operation
+                receive(sock, size)
+                # A timeout of Python's would add a poll() to each operation.
+                sock.setblocking(tls or size > MESSAGE_BYTES)
                 self.epoll.register(sock, select.EPOLLIN)
                 self.sockets[sock.fileno()] = sock
         return {}
@@ -63,9 +76,9 @@ class Load:
 
     def keep_in_flight(self, requests: int) -> None:
         """One request of each connection at any time, until all were sent."""
-        sockets = self.sockets
+        sockets, message, size = self.sockets, self.message, len(self.message)
         for sock in list(sockets.values())[:requests]:
-            sock.send(MESSAGE)
+            sock.sendall(message)
         sent, answered = min(len(sockets), requests), 0
         while answered < requests:
             events = self.epoll.poll(STALL_SECONDS)
@@ -73,10 +86,10 @@ class Load:
                 raise TimeoutError(f"no answer for {STALL_SECONDS} s")
             for descriptor, _ in events:
                 sock = sockets[descriptor]
-                receive(sock)
+                receive(sock, size)
                 answered += 1
                 if sent < requests:
-                    sock.send(MESSAGE)
+                    sock.sendall(message)
                     sent += 1
 
     def think(self, requests: int, seconds: float) -> None:
@@ -98,7 +111,7 @@ class Load:
                 raise TimeoutError(f"no answer for {STALL_SECONDS} s")
             for descriptor, _ in poll(0):
                 sock = sockets[descriptor]
-                receive(sock)
+                receive(sock, MESSAGE_BYTES)
                 answered += 1
                 due.append((clock() + seconds, sock))
 
@@ -166,11 +179,22 @@ def dial_datagrams(port: int) -> socket.socket:
     return sock
 
 
-def receive(sock: socket.socket) -> None:
-    """One answer. It was sent whole, so over loopback it comes whole."""
-    n = len(sock.recv(MESSAGE_BYTES))
-    if n != MESSAGE_BYTES:
-        raise ConnectionError(f"a server has answered {n} bytes instead of {MESSAGE_BYTES}")
+def encrypted(sock: socket.socket) -> ssl.SSLSocket:
+    """`sock` with TLS, whoever answers."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(sock)
+
+
+def receive(sock: socket.socket, size: int) -> None:
+    """One answer. A small one was sent whole, so over loopback it comes whole."""
+    n = len(sock.recv(size))
+    while 0 < n < size and size > MESSAGE_BYTES:
+        more = len(sock.recv(size - n))
+        n = n + more if more else 0
+    if n != size:
+        raise ConnectionError(f"a server has answered {n} bytes instead of {size}")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 
 from children import Child, start_load, start_worker
 from sides import FAMILIES, NEEDS, STOCK_ONLY
+from tls_servers import CERTIFICATE, certificate_file
 from workloads import WARM_CONNECTIONS, Workload
 
 Sample = dict[str, float]
@@ -41,7 +42,8 @@ class Side:
     def start(self, stack: ExitStack) -> None:
         """Start the processes, without waiting for them: those of all sides come up together."""
         workload = self.workload
-        worker = start_worker(workload.family, self.name, self.loop, workload.heap)
+        extra = {CERTIFICATE: certificate_file()} if workload.tls else {}
+        worker = start_worker(workload.family, self.name, self.loop, workload.heap, extra)
         self.worker = stack.enter_context(worker)
         if workload.kind != "alone":
             self.load = stack.enter_context(start_load(self.name))
@@ -59,9 +61,10 @@ class Side:
             self.connect(self.workload.connections)
 
     def connect(self, connections: int) -> None:
-        datagrams = self.workload.family == "datagrams"
         request = {"do": "connect", "port": self.port, "connections": connections}
-        self.load.ask({**request, "datagrams": datagrams})
+        size, tls = self.workload.size, self.workload.tls
+        datagrams = self.workload.family == "datagrams"
+        self.load.ask({**request, "size": size, "tls": tls, "datagrams": datagrams})
 
     def take_turn(self, operations: int) -> Sample:
         return KINDS[self.workload.kind](self, operations)

@@ -7,6 +7,7 @@ import buffered
 import ping_pong
 import scopes
 import servers
+import tls_servers
 
 # A side named `trio` brings its own loop; one that is a plain function needs none.
 FAMILIES = {
@@ -17,6 +18,8 @@ FAMILIES = {
     "buffered": buffered.READS,
     "lines": buffered.LINES,
     "blocks": blocks.SIDES,
+    "tls-echo": tls_servers.sides(64),
+    "tls-echo-64k": tls_servers.sides(64 * 1024),
     "scope": scopes.SIDES,
 }
 
@@ -30,6 +33,7 @@ TEXTS = {
     "datagram_protocol": "asyncio DatagramProtocol, no timeouts",
     "queue": "asyncio.Queue of one, no timeouts",
     "queue_timeout": "asyncio.Queue of one, asyncio.timeout",
+    "aiofastnet": "streams on aiofastnet, no timeouts",
     "anyio": "anyio, fail_after",
     "trio": "trio, fail_after",
     "blocking": "blocking sockets, settimeout",
@@ -47,7 +51,7 @@ OURS = {
 }
 
 # What a side needs besides netio, to be installed.
-NEEDS = {"anyio": "anyio", "trio": "trio"}
+NEEDS = {"anyio": "anyio", "trio": "trio", "aiofastnet": "aiofastnet"}
 
 # Sides that have no use for uvloop; blocking sockets are a reference on both.
 STOCK_ONLY = {"trio"}

@@ -46,6 +46,11 @@ TARGETS = (
     Target("blocks-64k-fresh-heap", "stock", "blocking_into", 1.5, 1.2),
     Target("connect", "stock", "streams", 0.8, 0.5),
     Target("idle", "stock", "streams_timeout", 0.5, 0.35),
+    Target("tls-echo", "stock", "streams", 0.9, 0.6),
+    Target("tls-echo-64k", "stock", "streams", 0.9, 0.6),
+    Target("tls-echo", "uvloop", "streams", 1.0, 0.9),
+    Target("tls-echo-64k", "uvloop", "streams", 1.0, 0.9),
+    Target("tls-idle", "stock", "streams", 0.5, 0.5),
     Target("scope", "stock", "asyncio_timeout", 1.1, 0.8),
 )
 

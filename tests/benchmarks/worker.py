@@ -21,7 +21,7 @@ import time
 import heap
 from sides import FAMILIES
 
-SERVERS = {"echo", "connect", "datagrams"}
+SERVERS = {"echo", "connect", "datagrams", "tls-echo", "tls-echo-64k"}
 
 
 def say(answer: dict[str, object]) -> None:

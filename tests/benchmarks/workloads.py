@@ -30,7 +30,7 @@ class Workload:
         figure: what is compared: time of the processor, time of the clock, or memory.
         connections: held open by the load.
         think: seconds a connection waits between an answer and the next request.
-        size: bytes of a block.
+        size: bytes of a message, or of a block.
         heap: the state of the heap of the measured processes, see `heap.py`.
         loops: where it is measured; a quick run takes uvloop only where a target names it.
     """
@@ -46,7 +46,7 @@ class Workload:
     figure: Literal["cpu", "wall", "memory"] = "cpu"
     connections: int = 0
     think: float = 0.0
-    size: int = 0
+    size: int = 64
     heap: Heap = "grown"
     loops: tuple[str, ...] = ("stock", "uvloop")
 
@@ -54,6 +54,10 @@ class Workload:
     def descriptors(self) -> int:
         """How many connections a process holds at once."""
         return WARM_CONNECTIONS + self.operations if self.kind == "idle" else self.connections
+
+    @property
+    def tls(self) -> bool:
+        return self.family.startswith("tls")
 
 
 def echo(connections: int, **kwargs) -> Workload:
@@ -172,6 +176,37 @@ WORKLOADS = (
         rounds=3,
         sides=FEW,
         figure="memory",
+    ),
+    Workload(
+        name="tls-echo",
+        what="echo server over TLS, 50 connections, a request of 64 bytes",
+        family="tls-echo",
+        kind="server",
+        operations=6_000,
+        quick=800,
+        connections=50,
+    ),
+    Workload(
+        name="tls-echo-64k",
+        what="echo server over TLS, 50 connections, a request of 64 KiB",
+        family="tls-echo-64k",
+        kind="server",
+        operations=1_500,
+        quick=300,
+        connections=50,
+        size=64 * 1024,
+    ),
+    Workload(
+        name="tls-idle",
+        what="server, an idle connection over TLS that waits in a read",
+        family="tls-echo",
+        kind="idle",
+        operations=400,
+        quick=100,
+        rounds=3,
+        sides=("netio", "streams"),
+        figure="memory",
+        loops=("stock",),
     ),
     Workload(
         name="scope",
