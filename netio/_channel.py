@@ -50,6 +50,13 @@ class Channel(Protocol):
         """
 
     @property
+    def dry(self) -> bool:
+        """Whether more can't be had now, though the last `receive` gave all that was asked for.
+
+        Asking a socket would only tell that it blocks. Always False where that is not known.
+        """
+
+    @property
     def truncated(self) -> bool:
         """Whether the end that `receive` told was not what the peer had announced."""
 

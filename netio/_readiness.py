@@ -97,6 +97,7 @@ class Readiness:
     # What `Channel` says of channels that encrypt; there is nothing of it here.
     committed: int = 0
     truncated: bool = False
+    dry: bool = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: asyncio.AbstractEventLoop = loop

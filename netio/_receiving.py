@@ -373,7 +373,7 @@ class Receiver(Operation):
             self.fail(error)
             self._finished = True
             return True
-        self._dry = taken < room
+        self._dry = taken < room or self.channel.dry
         if not taken:
             self._finished = True
             return True

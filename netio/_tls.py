@@ -82,6 +82,7 @@ class TLSChannel:
         "_tolerant",
         "_units",
         "_unsent",
+        "_write",
         "closed",
         "committed",
         "engine",
@@ -109,6 +110,7 @@ class TLSChannel:
         self._outgoing = engine.outgoing
         # Bound once, where a call is felt.
         self._read = engine.object.read
+        self._write = engine.object.write
         self._inner_receive = inner.receive
         self._inner_send = inner.send
         below = self.innermost
@@ -154,6 +156,11 @@ class TLSChannel:
         """All who wait, on whichever of the channels on one another."""
         return self.innermost.waiters
 
+    @property
+    def dry(self) -> bool:
+        """Whether all that was taken from below is given, and that was all there was."""
+        return not (self._full or self._has_more)
+
     def readable(self) -> bool:
         """As of the channel below."""
         return self.innermost.readable()
@@ -163,9 +170,16 @@ class TLSChannel:
     def receive(self, max_bytes: int, /) -> bytes:
         if self._exhausted and not self._pump():
             return b""
-        piece = self._held or self._decrypt(max_bytes)
-        size = len(piece)
-        if self._held or (size and (size == max_bytes or self._incoming.pending or self._full)):
+        if self._held:
+            return self._more(b"", max_bytes)
+        try:
+            piece = self._read(_RECORD_BYTES)
+        except ssl.SSLError as error:
+            piece = self._decrypt(_RECORD_BYTES) if self._goes_on(error) else b""
+        if not piece:
+            self._ended = True
+            return b""
+        if len(piece) >= max_bytes or self._incoming.pending or self._full:
             return self._more(piece, max_bytes)
         self._exhausted = True  # it was one record, as nearly always
         if self._outgoing.pending:
@@ -173,20 +187,31 @@ class TLSChannel:
         return piece
 
     def _more(self, first: bytes, max_bytes: int) -> bytes:
-        """`first`, and what else can be decrypted; what is too much is held."""
-        pieces = [first]
-        size = len(first)
-        self._held = b""
-        while size < max_bytes and (self._incoming.pending or self._full):
-            piece = self._decrypt_behind(max_bytes - size)
-            if not piece:
-                break
-            pieces.append(piece)
-            size += len(piece)
+        """What is held, or else `first`, and what else can be decrypted; the surplus is held."""
+        pieces = [self._held or first]
+        size = len(pieces[0])
+        read, incoming = self._read, self._incoming
+        try:
+            while size < max_bytes and (incoming.pending or self._full):
+                try:
+                    piece = read(_RECORD_BYTES)
+                except ssl.SSLError as error:
+                    piece = self._decrypt(_RECORD_BYTES) if self._goes_on(error) else b""
+                if not piece:
+                    self._ended = True
+                    break
+                pieces.append(piece)
+                size += len(piece)
+        except OSError as error:
+            self._keep(error)
         whole = b"".join(pieces)
-        self._held = whole[max_bytes:]
+        if size > max_bytes:
+            self._held = whole[max_bytes:]
+            whole = whole[:max_bytes]
+        else:
+            self._held = b""
         self._conclude(exhausted=size < max_bytes or self._is_empty)
-        return whole[:max_bytes]
+        return whole
 
     def receive_into(self, view: memoryview, /) -> int:
         if self._exhausted and not self._pump():
@@ -195,14 +220,19 @@ class TLSChannel:
         self._held = self._held[len(held) :]
         view[: len(held)] = held
         size, most = len(held), len(view)
-        while size < most and (not size or self._incoming.pending or self._full):
-            with view[size:] as room:
-                decrypt = self._decrypt_behind if size else self._decrypt
-                more = decrypt(most - size, room)
-            if not more:
-                break
-            size += more
-        self._conclude(exhausted=size < most or self._is_empty)
+        try:
+            while size < most and (not size or self._incoming.pending or self._full):
+                with view[size:] as room:
+                    more = self._decrypt(most - size, room)
+                if not more:
+                    break
+                size += more
+        except OSError as error:
+            if not size:
+                raise
+            self._keep(error)
+        if size:
+            self._conclude(exhausted=size < most or self._is_empty)
         return size
 
     @overload
@@ -213,39 +243,32 @@ class TLSChannel:
 
     def _decrypt(self, most: int, room: memoryview | None = None) -> bytes | int:
         """One record, or a part of it, as `SSLObject.read` gives it; nothing at the end."""
-        if self._failure is not None:
-            raise self._failure
         while True:
             try:
                 piece = self._read(most, room)
-            except ssl.SSLWantReadError:
-                if self._pump():
-                    continue
-                piece = b""
-            except ssl.SSLZeroReturnError:  # said after our own goodbye
-                piece = b""
             except ssl.SSLError as error:
-                raise self._fail(error) from None
+                if self._goes_on(error):
+                    continue
+                piece = b"" if room is None else 0
             if not piece:
                 self._ended = True
-                return b"" if room is None else 0
             return piece
 
-    @overload
-    def _decrypt_behind(self, most: int) -> bytes: ...
+    def _goes_on(self, error: ssl.SSLError) -> bool:
+        """Whether there is more to decrypt behind `error`, or the end; what else it is, is raised.
 
-    @overload
-    def _decrypt_behind(self, most: int, room: memoryview) -> int: ...
+        That is the failure met first: what OpenSSL says after one does not tell much.
+        """
+        if isinstance(error, ssl.SSLWantReadError):
+            return self._pump()
+        if isinstance(error, ssl.SSLZeroReturnError):  # said after our own goodbye
+            return False
+        raise self._fail(error) from None
 
-    def _decrypt_behind(self, most: int, room: memoryview | None = None) -> bytes | int:
-        """As `_decrypt`, behind bytes that are given: what is met instead is told later."""
-        try:
-            return self._decrypt(most) if room is None else self._decrypt(most, room)
-        except BlockingIOError:
-            pass
-        except OSError as error:
+    def _keep(self, error: OSError) -> None:
+        """Keep what was met behind bytes that are given, to be told after them."""
+        if not isinstance(error, BlockingIOError):
             self._failure = error.with_traceback(None)
-        return b"" if room is None else 0
 
     def _conclude(self, *, exhausted: bool) -> None:
         """The end of a `receive` that gives bytes: if there is more, have it asked for soon.
@@ -291,10 +314,10 @@ class TLSChannel:
         self._exhausted = False
         return True
 
-    def _fail(self, error: ssl.SSLError) -> ssl.SSLError:
+    def _fail(self, error: ssl.SSLError) -> OSError:
         """Keep a failure of TLS, and send the alert that tells the peer, as far as it fits."""
         error.__context__ = None
-        self._failure = error.with_traceback(None)
+        self._failure = self._failure or error.with_traceback(None)
         self._exhausted = True
         self._flush_quietly()
         return self._failure
@@ -342,9 +365,13 @@ class TLSChannel:
         """Encrypt `piece`: how much of it went, in whole records. The rest is committed."""
         if not size:
             return 0
-        ahead = self._outgoing.pending
-        self._encrypt(piece)
-        ciphertext = self._outgoing.read()
+        outgoing = self._outgoing
+        ahead = outgoing.pending
+        try:
+            self._write(piece)
+        except ssl.SSLError as error:
+            raise self._fail(_write_error(error)) from None
+        ciphertext = outgoing.read()
         try:
             sent = self._inner_send(ciphertext)
         except BlockingIOError:
@@ -356,15 +383,6 @@ class TLSChannel:
         self.committed = size
         self._units.extend(_records(ciphertext, ahead, size))
         return self._passed_units()
-
-    def _encrypt(self, record: bytes | memoryview) -> None:
-        try:
-            self._object.write(record)
-        except ssl.SSLWantReadError:
-            what = "the peer negotiates anew, and until it has done so nothing can be written"
-            raise self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, what)) from None
-        except ssl.SSLError as error:
-            raise self._fail(error) from None
 
     def _passed_units(self) -> int:
         """The plaintext whose records the channel below has whole by now, reported once."""
@@ -537,6 +555,14 @@ def _records(ciphertext: bytes, ahead: int, size: int) -> list[tuple[int, int]]:
     if len(ends) != len(plain):  # TLS 1.0 may cut them in its own way
         return [(len(ciphertext), size)]
     return list(zip(ends, plain, strict=True))
+
+
+def _write_error(error: ssl.SSLError) -> ssl.SSLError:
+    """What `error` of a write means."""
+    if not isinstance(error, ssl.SSLWantReadError):
+        return error
+    what = "the peer negotiates anew, and until it has done so nothing can be written"
+    return ssl.SSLError(ssl.SSL_ERROR_SSL, what)
 
 
 def _would_block() -> BlockingIOError:
