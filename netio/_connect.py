@@ -244,7 +244,7 @@ async def _go_on(
             asked = _ask(way.proxy, stream, way, whole)
             await within(whole, asked, f"{way.whose} has not answered")
         if way.engine is not None:
-            await secure(stream, way.engine, way.timeouts.handshake, whole)
+            await secure(stream, way.engine, way.timeouts.handshake, whole, failures)
     except BaseException:
         stream.abort()
         raise

@@ -14,6 +14,7 @@ from netio._tls import TLSChannel
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Sequence
     from typing import Literal
 
     from netio._channel import Channel
@@ -113,10 +114,17 @@ class Securing:
         return channel.engine.info() if isinstance(channel, TLSChannel) else None
 
 
-async def secure(stream: Securing, engine: Engine, limit: float | None, whole: Operation) -> None:
+async def secure(
+    stream: Securing,
+    engine: Engine,
+    limit: float | None,
+    whole: Operation,
+    attempts: Sequence[Exception],
+) -> None:
     """The handshake of a client that connects, within `limit` seconds and the limit of `whole`.
 
-    Raises as `Securing.start_tls`, or what the `whole` raises at its limit; the stream is closed.
+    Raises as `Securing.start_tls`, or what the `whole` raises at its limit, with `attempts`; the
+    stream is closed then.
     """
     channel = TLSChannel(stream._channel, engine)
     handshake = Handshake("handshake", channel)
@@ -127,7 +135,7 @@ async def secure(stream: Securing, engine: Engine, limit: float | None, whole: O
         channel.abort()
         if whole.deadline <= (now := channel.loop.time()):
             text = f"the TLS handshake with {format_address(channel.peer)} was not done"
-            raise whole.exceeded(now, text) from error
+            raise whole.exceeded(now, text, attempts=attempts) from error
         raise
     except BaseException:
         channel.close()  # and no reset: it would take the alert from the peer

@@ -249,7 +249,7 @@ class TLSChannel:
             except ssl.SSLError as error:
                 if self._goes_on(error):
                     continue
-                piece = b"" if room is None else 0
+                piece = b"" if room is None else 0  # type: ignore[assignment]
             if not piece:
                 self._ended = True
             return piece
