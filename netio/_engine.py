@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final, Literal, cast
 
+from netio._hello import HELLO_BYTES, asked_server_name
 from netio._openssl import ssl
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ class TLSInfo:
         version: the protocol, ``"TLSv1.3"`` for instance.
         cipher: the cipher suite by its name.
         alpn: the application protocol that was chosen, or None.
-        server_name: the name that this side, a client, asked for and checked; None on a server.
+        server_name: the name that the client asked for; None if none. On a client it is the one
+            that the certificate was checked for, which may be an address, that is not asked for. On
+            a server nobody has checked it.
         peer_certificate: the peer's certificate as ``ssl.SSLSocket.getpeercert`` gives it; ``{}``
             if it was not verified, None if there is none.
         peer_certificate_der: the same as DER, verified or not; None if there is none.
@@ -52,7 +55,7 @@ class TLSInfo:
 class Engine:
     """One side of a TLS session: OpenSSL's object and the buffers between it and the wire."""
 
-    __slots__ = ("incoming", "object", "outgoing")
+    __slots__ = ("_heard", "_server_name", "incoming", "object", "outgoing")
 
     def __init__(
         self,
@@ -72,6 +75,23 @@ class Engine:
             session=session,
         )
 
+        self._heard = (
+            bytearray() if server_side else None
+        )  # of the client, until the end of its hello
+        self._server_name = server_hostname
+
+    def hear(self, data: bytes) -> None:
+        """Ciphertext that has come before the handshake was done."""
+        heard = self._heard
+        if heard is not None and len(heard) < HELLO_BYTES:
+            heard += data[:HELLO_BYTES]
+
+    def has_shaken(self) -> None:
+        """The handshake is done."""
+        if self._heard is not None:
+            self._server_name = asked_server_name(self._heard)
+            self._heard = None
+
     @property
     def tolerates_truncation(self) -> bool:
         """Whether the caller takes an end without a goodbye for an end."""
@@ -86,7 +106,7 @@ class Engine:
             version=tls.version() or "",
             cipher=cipher[0] if cipher else "",
             alpn=tls.selected_alpn_protocol(),
-            server_name=tls.server_hostname,
+            server_name=self._server_name,
             peer_certificate=cast("dict[str, object] | None", tls.getpeercert()),
             peer_certificate_der=tls.getpeercert(binary_form=True),
             session=tls.session,

@@ -310,6 +310,8 @@ class TLSChannel:
             self.truncated = not self._tolerant
             return False
         self._incoming.write(data)
+        if not self._shaken:
+            self.engine.hear(data)
         self._full = len(data) == _CIPHERTEXT_BYTES
         self._exhausted = False
         return True
@@ -443,6 +445,7 @@ class TLSChannel:
         """Take `received` as if it had come from below."""
         if received:
             self._incoming.write(received)
+            self.engine.hear(received)
 
     def shake(self) -> int:
         """Go on with the handshake: what it waits for now, ``NOTHING`` when it is done.
@@ -454,6 +457,7 @@ class TLSChannel:
                 try:
                     self._object.do_handshake()
                     self._shaken = True
+                    self.engine.has_shaken()
                 except ssl.SSLWantReadError:
                     pass
                 except ssl.SSLError as error:

@@ -39,6 +39,12 @@ def client_context(version: str | None = None) -> ssl.SSLContext:
     return _of_version(context, version)
 
 
+@functools.cache
+def contexts(version: str | None = None) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Those of a client and a server, which nobody changes: reading certificates takes a while."""
+    return client_context(version), server_context(version)
+
+
 def _of_version(context: ssl.SSLContext, version: str | None) -> ssl.SSLContext:
     if version is not None:
         context.minimum_version = context.maximum_version = VERSIONS[version]
@@ -48,9 +54,10 @@ def _of_version(context: ssl.SSLContext, version: str | None) -> ssl.SSLContext:
 async def secure(pair: Pair, version: str | None = None, **options: Any) -> Pair:
     """Both ends of `pair` after a handshake, the first as the client."""
     client, server = pair
+    ours, theirs = contexts(version)
     await asyncio.gather(
-        client.start_tls(client_context(version), server_hostname=NAME, **options),
-        server.start_tls(server_context(version), server_side=True),
+        client.start_tls(ours, server_hostname=NAME, **options),
+        server.start_tls(theirs, server_side=True),
     )
     return pair
 

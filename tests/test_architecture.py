@@ -14,7 +14,7 @@ LAYERS = {
     1: "_readiness _scopes _stubborn _shields _holding _cancels _limits _operation _moving "
     "_stopwatch _tasks _children _turns _observing _waiting _carrying _resting",
     2: "_channel _memory _buffer _paths _datagram_channel _options _descriptor_channel "
-    "_tls _engine _handshake",
+    "_tls _engine _hello _handshake",
     3: "_stream _securing _receiving _sending _iterator _sockets _observer _statistics "
     "_connection_limits _datagram _datagram_receiving _datagram_sending _multicast _send_file "
     "_descriptors",

@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import logging
 import pickle
+import random
 import socket
 import ssl
 import warnings
@@ -18,6 +19,7 @@ from streams import outcome_of
 
 import netio
 import netio.testing
+from netio._hello import asked_server_name
 
 HOST = "127.0.0.1"
 ON_LOOPBACK = "connects over TCP, which takes no time that a test could choose"
@@ -119,6 +121,49 @@ async def test_a_session_makes_the_next_handshake_a_shorter_one(version: str) ->
             await stream.write(b"x")
             await stream.read_exactly(1)
             assert stream.tls.session_reused
+
+
+@versions
+async def test_a_server_knows_which_name_it_was_asked_for(version: str) -> None:
+    names = []
+
+    async def tell(stream: netio.Stream) -> None:
+        names.append(stream.tls.server_name)
+
+    context = secured.client_context(version)
+    async with served(secured.server_context(version), tell) as server:
+        for name in (secured.NAME, "localhost", HOST):
+            async with connect(server, context, server_hostname=name) as stream:
+                assert stream.tls.server_name == name
+                assert await stream.read_some() == b""
+    assert names == [secured.NAME, "localhost", None]  # an address is not asked for
+
+
+def test_the_name_is_found_however_the_hello_is_cut_and_nothing_else_is() -> None:
+    message = b"".join(hello_records()[1:])
+    for size in (1, 2, 7, 100, 5000):
+        cuts = [message[at : at + size] for at in range(0, len(message), size)]
+        flight = b"".join(b"\x16\x03\x01" + len(cut).to_bytes(2) + cut for cut in cuts)
+        assert asked_server_name(flight) == secured.NAME
+        assert asked_server_name(flight + b"\x14\x03\x03\x00\x01\x01") == secured.NAME
+    whole = b"".join(hello_records())
+    for end in range(len(whole)):  # short, it is no name or that one, and never an error
+        assert asked_server_name(whole[:end]) in (None, secured.NAME)
+    rng = random.Random(1)
+    for _ in range(2000):
+        changed = bytearray(whole)
+        changed[rng.randrange(len(changed))] = rng.randrange(256)
+        asked_server_name(changed)
+
+
+def hello_records() -> tuple[bytes, bytes]:
+    """The header of a client's first record, and what is in it."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = secured.client_context().wrap_bio(incoming, outgoing, server_hostname=secured.NAME)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    flight = outgoing.read()
+    return flight[:5], flight[5:]
 
 
 async def test_a_server_chooses_its_certificate_by_the_name_asked_for() -> None:
