@@ -1,7 +1,7 @@
 """Peers that stop, drip or send garbage in place of TLS: each ends in an error, and in time.
 
 `NETIO_GARBAGE` in the environment is how many first flights of garbage are played; 400 if it is not
-there.
+there. All that a release is held to: `NETIO_GARBAGE=10000 make test ARGS="-k garbage"`.
 """
 
 import asyncio
@@ -10,18 +10,22 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import pytest
 import secured
-from streams import outcome_of
+from footprint import footprint, settled
+from streams import outcome_of, ticks
 
 import netio
 from netio._memory import memory_pair
 from netio._stream import Stream
 
 FLIGHTS = int(os.environ.get("NETIO_GARBAGE", "400"))
-TOTAL = 0.5  # seconds of a handshake, on a virtual clock
+TOTAL = 0.5  # seconds of a handshake, mostly on a virtual clock
+LATE = 2 * TOTAL  # on a virtual clock the limit is met exactly
+WAVE = 50  # played at once
 
 Mutate = Callable[[bytes, random.Random], bytes]
 
@@ -73,33 +77,78 @@ GARBAGE: dict[str, Mutate] = {
 }
 
 
+class Played:
+    """One side of a handshake with a peer of which each byte is chosen, and what has gone wrong."""
+
+    def __init__(self, side: str, *, ends: bool) -> None:
+        self.failed: list[object] = []
+        self.contexts = secured.contexts()
+        self._side = side
+        self._ends = ends
+        self._hello = hello()
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(lambda _, context: self.failed.append(context))
+
+    async def play(self, seed: int) -> None:
+        kind = list(GARBAGE)[seed % len(GARBAGE)]
+        near, far = memory_pair(self._loop, capacity=1 << 20)
+        stream = Stream(near, timeouts=netio.Timeouts(), limit=65536)
+        began = self._loop.time()
+        shaking = asyncio.create_task(outcome_of(self._start_tls(stream)))
+        first = self._hello
+        if self._side == "client":
+            await ticks(2)
+            first = self._answer_to(far.receive(65536))
+        far.send(GARBAGE[kind](first, random.Random(seed)))
+        if self._ends:
+            far.close()
+        error = await shaking
+        if error is None and self._side == "client" and kind in ("twice", "changed"):
+            # Of the bytes that TLS ignores one was changed, or the garbage is behind its own.
+            error = await outcome_of(stream.read_some(timeout=TOTAL))
+        if not isinstance(error, netio.NetioError) or self._loop.time() - began > LATE:
+            self.failed.append((kind, seed, error))
+        await stream.aclose()
+        if near.waiters or not near.closed:
+            self.failed.append((kind, seed, near.waiters))
+        far.close()
+
+    async def _start_tls(self, stream: Stream) -> None:
+        client, server = self.contexts
+        if self._side == "client":
+            await stream.start_tls(client, server_hostname=secured.NAME, timeout=TOTAL)
+        else:
+            await stream.start_tls(server, server_side=True, timeout=TOTAL)
+
+    def _answer_to(self, flight: bytes) -> bytes:
+        """The first flight of a server."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        incoming.write(flight)
+        with pytest.raises(ssl.SSLWantReadError):
+            self.contexts[1].wrap_bio(incoming, outgoing, server_side=True).do_handshake()
+        return outgoing.read()
+
+
+async def in_waves(play: Callable[[Any], Awaitable[object]], cases: Iterable[Any]) -> list[Any]:
+    """Some at once, since on most loops their limits take real time."""
+    cases = list(cases)
+    outcomes: list[Any] = []
+    for at in range(0, len(cases), WAVE):
+        outcomes += await asyncio.gather(*map(play, cases[at : at + WAVE]))
+    return outcomes
+
+
 @pytest.mark.any_clock
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("ends", [False, True], ids=["and waits", "and leaves"])
-async def test_garbage_in_place_of_a_hello_ends_in_an_error_in_time(*, ends: bool) -> None:
-    """The server's side; a hello that happens to be one is met by silence."""
-    loop = asyncio.get_running_loop()
-    failed: list[tuple[str, object]] = []
-    loop.set_exception_handler(lambda _, context: failed.append(("loop", context)))
-    first, context = hello(), secured.server_context()
-    kinds = list(GARBAGE)
-    for seed in range(FLIGHTS // 2):
-        kind = kinds[seed % len(kinds)]
-        flight = GARBAGE[kind](first, random.Random(seed))
-        near, far = memory_pair(loop, capacity=1 << 20)
-        stream = Stream(near, timeouts=netio.Timeouts(), limit=65536)
-        far.send(flight)
-        if ends:
-            far.close()
-        began = loop.time()
-        error = await outcome_of(stream.start_tls(context, server_side=True, timeout=TOTAL))
-        if not isinstance(error, netio.NetioError) or loop.time() - began > 1.1 * TOTAL:
-            failed.append((f"{kind} {seed}", error))
-        await stream.aclose()
-        if near.waiters or not near.closed:
-            failed.append((f"{kind} {seed}", near.waiters))
-        far.close()
-    assert not failed
+@pytest.mark.parametrize("side", ["client", "server"])
+async def test_garbage_in_place_of_a_first_flight_ends_in_an_error_in_time(
+    side: str, *, ends: bool
+) -> None:
+    """A hello of a client that happens to be one is met by silence."""
+    played = Played(side, ends=ends)
+    await in_waves(played.play, range(FLIGHTS // 4))
+    assert not played.failed
 
 
 @pytest.mark.any_clock
@@ -129,8 +178,9 @@ async def test_a_peer_that_stops_at_any_byte_of_its_flights_is_cut_in_time(
     """Also in the middle of a record; and one that leaves there is a lost connection."""
     loop = asyncio.get_running_loop()
 
-    async def play(allowed: int, *, leaves: bool) -> tuple[object, int]:
+    async def play(case: tuple[int, bool]) -> tuple[object, int]:
         """The outcome, and how much the peer had to say for the whole of the handshake."""
+        allowed, leaves = case
         near, far = memory_pair(loop)
         ours, theirs = (Stream(c, timeouts=netio.Timeouts(), limit=65536) for c in (near, far))
         budget, said = [allowed], [0]
@@ -152,19 +202,18 @@ async def test_a_peer_that_stops_at_any_byte_of_its_flights_is_cut_in_time(
 
         theirs._channel = Stopping()
         client, server = (ours, theirs) if side == "client" else (theirs, ours)
+        contexts = secured.contexts(version)
+        starting = (
+            client.start_tls(contexts[0], server_hostname=secured.NAME, timeout=TOTAL),
+            server.start_tls(contexts[1], server_side=True, timeout=TOTAL),
+        )
         tasks = {
-            client: asyncio.create_task(
-                client.start_tls(
-                    secured.client_context(version), server_hostname=secured.NAME, timeout=TOTAL
-                )
-            ),
-            server: asyncio.create_task(
-                server.start_tls(secured.server_context(version), server_side=True, timeout=TOTAL)
-            ),
+            end: asyncio.create_task(start)
+            for end, start in zip((client, server), starting, strict=True)
         }
         began = loop.time()
         outcome = await outcome_of(tasks[ours])
-        assert loop.time() - began <= 1.1 * TOTAL
+        assert loop.time() - began <= LATE
         tasks[theirs].cancel()
         await outcome_of(tasks[theirs])
         ours.abort()
@@ -172,14 +221,15 @@ async def test_a_peer_that_stops_at_any_byte_of_its_flights_is_cut_in_time(
         assert not near.waiters
         return outcome, said[0]
 
-    outcome, whole = await play(1 << 20, leaves=False)
+    outcome, whole = await play((1 << 20, False))
     assert outcome is None
-    for allowed in range(1, whole, 29):
-        outcome, _ = await play(allowed, leaves=False)
+    for leaves, error in ((False, netio.DeadlineExceeded), (True, netio.ConnectionLost)):
+        cases = [(allowed, leaves) for allowed in range(1, whole, 29)]
+        outcomes = [type(outcome) for outcome, _ in await in_waves(play, cases)]
         # What a server says last (its tickets) the client does not wait for.
-        assert outcome is None or type(outcome) is netio.DeadlineExceeded
-        outcome, _ = await play(allowed, leaves=True)
-        assert outcome is None or type(outcome) is netio.ConnectionLost
+        while side == "client" and outcomes[-1] is type(None):
+            outcomes.pop()
+        assert set(outcomes) == {error}
 
 
 @pytest.mark.any_clock
@@ -204,12 +254,15 @@ async def test_a_drip_does_not_renew_the_limit_of_a_handshake(version: str) -> N
 
 
 @pytest.mark.real_time("clients that the kernel connects")
+@pytest.mark.timeout(600)
 async def test_a_server_meets_garbage_with_one_line_each_and_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "netio")
-    flights = [make(hello(), random.Random(7)) for make in GARBAGE.values()]
+    makes, first = list(GARBAGE.values()), hello()
     loop = asyncio.get_running_loop()
+    failed: list[object] = []
+    loop.set_exception_handler(lambda _, context: failed.append(context))
 
     async def echo(stream: netio.Stream) -> None:
         await stream.write(await stream.read_exactly(1))
@@ -218,27 +271,31 @@ async def test_a_server_meets_garbage_with_one_line_each_and_goes_on(
         echo,
         "127.0.0.1",
         tls=secured.server_context(),
-        timeouts=netio.Timeouts(handshake=0.2),
+        timeouts=netio.Timeouts(handshake=0.1),
         grace=1,
     )
+    before = footprint()
     async with serving as server:
 
-        async def meet(flight: bytes) -> None:
+        async def meet(seed: int) -> None:
             with socket.socket() as sock:
                 sock.setblocking(False)
                 await loop.sock_connect(sock, ("127.0.0.1", server.port))
                 try:
+                    flight = makes[seed % len(makes)](first, random.Random(seed))
                     await loop.sock_sendall(sock, flight)
                     while await loop.sock_recv(sock, 10_000):
                         pass
                 except ConnectionError:
                     pass
 
-        await asyncio.gather(*map(meet, flights))
+        await in_waves(meet, range(FLIGHTS // 4))
         context = secured.client_context()
         async with netio.connect_tcp("127.0.0.1", server.port, tls=context) as stream:
             await stream.write(b"x")
             assert await stream.read_exactly(1) == b"x"
+    assert await settled(before) == before
     records = [record for record in caplog.records if record.name == "netio"]
-    assert len(records) == len(flights)
+    assert len(records) == FLIGHTS // 4
     assert all(record.exc_info is None for record in records)
+    assert not failed
