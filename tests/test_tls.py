@@ -8,6 +8,7 @@ import pickle
 import random
 import socket
 import ssl
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -191,7 +192,19 @@ REFUSED: dict[str, tuple[Callable[[], trustme.LeafCert], str]] = {
     "wrong name": (lambda: secured.authority().issue_cert("other.example"), "mismatch"),
     "expired": (expired, "expired"),
     "wrong CA": (lambda: trustme.CA().issue_cert(HOST), "unable to get local issuer|self-signed"),
+    "self-signed": (lambda: SelfSigned(), "self-signed certificate"),
 }
+
+
+class SelfSigned:
+    """An authority that serves as itself."""
+
+    def configure_cert(self, context: ssl.SSLContext) -> None:
+        ca = trustme.CA()
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(ca.private_key_pem.bytes() + ca.cert_pem.bytes())
+            file.flush()
+            context.load_cert_chain(file.name)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -219,16 +232,28 @@ async def test_the_default_context_refuses_an_unknown_authority() -> None:
             await connect(server, True)
 
 
-async def test_old_versions_are_refused() -> None:
-    context = secured.server_context()
+def old(context: ssl.SSLContext) -> ssl.SSLContext:
+    """`context` with versions that are not safe any more, and with what they need."""
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    async with served(context) as server:
+    return context
+
+
+async def test_old_versions_are_refused() -> None:
+    async with served(old(secured.server_context())) as server:
         with pytest.raises(netio.TLSError) as caught:
             await connect(server, secured.client_context())
-    assert not isinstance(caught.value, netio.CertificateError)
+        assert not isinstance(caught.value, netio.CertificateError)
+        async with connect(server, old(secured.client_context())) as stream:
+            assert stream.tls.version == "TLSv1.1"  # so that this is what was refused
+
+
+async def test_old_versions_are_refused_by_a_server() -> None:
+    async with served() as server:
+        with pytest.raises(netio.TLSError, match="protocol version"):
+            await connect(server, old(secured.client_context()))
 
 
 async def test_a_client_that_does_not_speak_tls_is_told_in_the_log(

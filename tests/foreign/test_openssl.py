@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -53,6 +54,14 @@ def flag(version: str) -> str:
 
 @contextlib.asynccontextmanager
 async def s_server(files: dict[str, str], *options: str) -> AsyncIterator[int]:
+    async with running_s_server(files, *options) as (_, port):
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def running_s_server(
+    files: dict[str, str], *options: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     with socket.socket() as sock:
         sock.bind((HOST, 0))
         port = sock.getsockname()[1]
@@ -61,7 +70,7 @@ async def s_server(files: dict[str, str], *options: str) -> AsyncIterator[int]:
     async with running(*command, *files, *options) as process:
         while b"ACCEPT" not in (await process.stdout.readline()):
             pass
-        yield port
+        yield process, port
 
 
 @pytest.mark.foreign("openssl")
@@ -101,6 +110,47 @@ async def test_s_server_asks_for_a_certificate(version: str, files: dict[str, st
                 HOST, port, tls=secured.client_context(version), timeout=PATIENCE_S
             ) as stream:
                 await stream.read_some(timeout=PATIENCE_S)
+
+
+@pytest.mark.foreign("openssl")
+@versions
+async def test_a_server_with_another_name_is_refused(version: str, files: dict[str, str]) -> None:
+    context = secured.client_context(version)
+    async with s_server(files, flag(version), "-rev") as port:
+        with pytest.raises(netio.CertificateError, match=r"not valid for 'other\.example'"):
+            await netio.connect_tcp(HOST, port, tls=context, server_hostname="other.example")
+
+
+@pytest.mark.foreign("openssl")
+@versions
+async def test_a_server_with_an_expired_certificate_is_refused(
+    version: str, tmp_path: Path
+) -> None:
+    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    expired = secured.authority().issue_cert(HOST, not_after=past)
+    file = str(tmp_path / "expired.pem")
+    expired.private_key_and_cert_chain_pem.write_to_path(file)
+    files = {"chain": file, "key": file}
+    async with s_server(files, flag(version), "-rev") as port:
+        with pytest.raises(netio.CertificateError, match="expired"):
+            await netio.connect_tcp(HOST, port, tls=secured.client_context(version))
+
+
+@pytest.mark.foreign("openssl")
+async def test_s_server_changes_its_keys_and_asks_for_ours(files: dict[str, str]) -> None:
+    context = secured.client_context("1.3")
+    async with running_s_server(files) as (server, port):
+        async with netio.connect_tcp(HOST, port, tls=context, timeout=PATIENCE_S) as stream:
+            for number in range(3):
+                server.stdin.write(b"K\n")
+                async with netio.timeout(PATIENCE_S):
+                    while True:  # it drops what it gets together with a K
+                        server.stdin.write(b"line\n")
+                        async with netio.move_on_after(0.05):
+                            assert await stream.read_line() == b"line\n"
+                            break
+                await stream.write(b"answer %d\n" % number)
+                await said(server, b"answer %d" % number)
 
 
 async def echo(stream: netio.Stream) -> None:
