@@ -86,6 +86,9 @@ class Channel(Protocol):
         ``BlockingIOError``: call it again when the channel is writable.
         """
 
+    def tear(self) -> None:
+        """A write was cut after a part had gone: of what is kept of it nothing more is to go."""
+
     def close(self) -> None:
         """Release everything, in order; waiting operations wake up."""
 

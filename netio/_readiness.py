@@ -107,6 +107,9 @@ class Readiness:
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
 
+    def tear(self) -> None:
+        """As `Channel` says, of channels that keep nothing."""
+
     def park(self, waiter: Waiter, awaits: int = WAKING) -> asyncio.Future[None]:
         """To be awaited: somebody wakes `waiter`, its deadline is reached, or all is released.
 

@@ -93,8 +93,13 @@ class Receiver(Operation):
 
     async def gather(self, n: int, timeout: Timeout) -> bytes:
         """`n` bytes, many more than are buffered."""
-        gathering = Gathering()
-        if await self.fill("read_exactly", n, timeout, size=n, expected=n, large=gathering):
+        try:
+            wait = self.begin("read_exactly", n, timeout, n, n)
+        except NetioError:
+            await self.turns.pay()
+            raise
+        gathering = self._large = Gathering()
+        if await self.finish(wait):  # as `fill`, without one more coroutine to go through
             return gathering.finish(self.buffer, n)
         self._give_back(gathering)
         raise self.incomplete()

@@ -292,6 +292,8 @@ class Sender:
                 self._torn = f"an earlier {outgoing.text} was cut after {outgoing.done} bytes"
             elif outgoing.begun and not outgoing.done and self.channel.committed:
                 self._torn = f"an earlier {outgoing.text} was cut when it was encrypted in part"
+            if self._torn is not None:
+                self.channel.tear()
             self._leave(outgoing)
             outgoing.forget()
 

@@ -159,7 +159,7 @@ class TLSChannel:
     @property
     def dry(self) -> bool:
         """Whether all that was taken from below is given, and that was all there was."""
-        return not (self._full or self._has_more)
+        return self._exhausted and not (self._full or self._ended or self._failure is not None)
 
     def readable(self) -> bool:
         """As of the channel below."""
@@ -279,7 +279,8 @@ class TLSChannel:
         if self._has_more and not self._telling:
             self.ripe = self._telling = True
             self.loop.call_soon(self._tell, context=turns_of(self.loop).context)
-        self._flush_quietly()
+        if self._outgoing.pending:
+            self._flush_quietly()
 
     @property
     def _is_empty(self) -> bool:
@@ -419,11 +420,17 @@ class TLSChannel:
 
     def _flush_quietly(self) -> None:
         """As `_flush`, for what nobody waits for: a failure is told to the next who sends."""
-        if self._unsent or self._outgoing.pending:
+        if self._send_failure is None and (self._unsent or self._outgoing.pending):
             try:
                 self._flush()
             except OSError as error:
                 self._send_failure = error.with_traceback(None)
+
+    def tear(self) -> None:
+        """Send nothing more: no record can go but behind those of the write that was cut."""
+        if self._send_failure is None:
+            self._send_failure = ConnectionError("an earlier write was cut")
+            self._unsent = b""
 
     def send_many(self, views: Sequence[memoryview], /) -> int:
         if len(views) == 1:
@@ -517,7 +524,8 @@ class TLSChannel:
     @property
     def can_part(self) -> bool:
         """Whether a goodbye makes sense: after a handshake, and not in the middle of a message."""
-        return self._shaken and not self.committed and self._failure is None
+        failed = self._failure is not None or self._send_failure is not None
+        return self._shaken and not self.committed and not failed
 
     def close(self) -> None:
         if not self.closed:

@@ -368,6 +368,23 @@ async def test_after_a_write_that_was_cut_there_is_no_goodbye() -> None:
 
 
 @pytest.mark.any_clock
+@versions
+async def test_nothing_more_of_a_write_that_was_cut_goes_with_what_tls_says_itself(
+    version: str,
+) -> None:
+    """What its `done` says stays true, though OpenSSL has an alert to send behind it."""
+    async with pair(version, capacity=30_000) as (near, far):
+        error = await outcome_of(near.write(b"x" * 100_000, timeout=0.01))
+        assert error.done == 16 * 1024
+        assert await far.read_exactly(error.done) == b"x" * error.done
+        below(far).send(b"\x17\x03\x03\x00\x20" + bytes(32))
+        assert type(await outcome_of(near.read_some())) is netio.TLSError
+        again = await outcome_of(far.read_some(timeout=0.01))
+        assert type(again) is netio.DeadlineExceeded
+        assert far.statistics().bytes_received == error.done
+
+
+@pytest.mark.any_clock
 async def test_nor_is_there_one_after_a_write_that_was_cut_between_two_records() -> None:
     async with pair(capacity=1 << 23) as (near, far):
         write = asyncio.create_task(near.write(b"x" * (1 << 22)))
@@ -378,6 +395,28 @@ async def test_nor_is_there_one_after_a_write_that_was_cut_between_two_records()
         assert 0 < error.done < 1 << 22
         assert near._channel.committed == 0
         await near.aclose()
+        got = 0
+        with pytest.raises(netio.TruncatedStream):
+            while chunk := await far.read_some():
+                got += len(chunk)
+        assert got == error.done
+
+
+@pytest.mark.any_clock
+@pytest.mark.parametrize("how", ["closed", "dropped"])
+async def test_nor_where_another_task_closes_between_two_records_or_nobody_does(how: str) -> None:
+    async with pair(capacity=1 << 23) as (near, far):
+        write = asyncio.create_task(near.write(b"x" * (1 << 22)))
+        await ticks(2)
+        assert near._channel.committed == 0
+        if how == "closed":
+            await near.aclose()
+        else:
+            write.cancel()
+        error = await outcome_of(write)
+        if how == "dropped":
+            near._channel.abandon()  # as a stream does that nobody refers to any more
+        assert 0 < error.done < 1 << 22
         got = 0
         with pytest.raises(netio.TruncatedStream):
             while chunk := await far.read_some():
