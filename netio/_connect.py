@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from netio._proxies import Proxy
     from netio._resolve import Target
 
-# Until it is given away, a stream has only the limit of the whole.
-_NO_LIMITS: Final = Timeouts(connect=None, resolve=None, attempt=None, read=None, write=None)
+#: Until it is given away, a stream has only the limit of the whole.
+NO_LIMITS: Final = Timeouts(connect=None, resolve=None, attempt=None, read=None, write=None)
 
 
 def connect_tcp(
@@ -238,7 +238,7 @@ async def _go_on(
     channel: Channel, way: _Way, whole: Operation, limit: int, failures: list[Exception]
 ) -> Stream:
     """What `channel` needs to be the stream that was asked for, under the limit of the whole."""
-    stream = Stream(channel, timeouts=_NO_LIMITS, limit=limit)
+    stream = Stream(channel, timeouts=NO_LIMITS, limit=limit)
     try:
         if way.proxy is not None:
             asked = _ask(way.proxy, stream, way, whole)

@@ -12,7 +12,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Final
 
-from netio._errors import ConnectionLost, connection_lost
+from netio._errors import connection_lost
 from netio._readiness import DescriptorReadiness
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ def is_of_the_network(error: OSError) -> bool:
 def datagram_error(error: OSError, what: str) -> OSError:
     """A fresh error for what the kernel said about a datagram."""
     if is_of_the_network(error):
-        lost: ConnectionLost = connection_lost(error, what)
-        return lost
+        return connection_lost(error, what)
     fresh = OSError(error.errno, f"{what}: {error.strerror}")
     fresh.__cause__ = error
     return fresh

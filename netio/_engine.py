@@ -148,6 +148,12 @@ def make_engine(
         raise ValueError(f"{what} is of no use: {error}") from error
 
 
+def check_server_context(tls: object) -> None:
+    """TypeError or ValueError, naming ``tls``, for what is neither None nor can serve."""
+    if tls is not None:
+        make_engine(tls, "tls", server_side=True)  # type: ignore[arg-type]
+
+
 def client_engine(
     tls: TLSOption,
     server_hostname: str | None,

@@ -13,8 +13,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from netio._arguments import check_count, check_host, check_port
-from netio._defaults import BACKLOG, DEFAULT, STREAM_LIMIT_BYTES
+from netio._defaults import ACCEPTS_PER_TURN, BACKLOG, DEFAULT, STREAM_LIMIT_BYTES
+from netio._engine import check_server_context
 from netio._errors import StreamClosed, format_address
+from netio._greeting import Greeter
 from netio._holding import give_turn
 from netio._limits import DEFAULT_TIMEOUTS, check_timeout, check_timeouts
 from netio._network import check_listener, chosen_network, listen_on
@@ -26,6 +28,9 @@ from netio._stream import Stream
 from netio._turns import turns_of
 
 if TYPE_CHECKING:
+    import ssl
+
+    from netio._channel import Channel
     from netio._errors import Address
     from netio._limits import Timeout, Timeouts
     from netio._network import Acceptor, Network
@@ -41,9 +46,13 @@ class _Lookout(Waiter):
         self._line = line
 
     def attempt(self) -> bool:
-        for waiter in self._line.waiters:
-            waiter.wake()
+        _wake_all(self._line)
         return True
+
+
+def _wake_all(line: Readiness) -> None:
+    for waiter in line.waiters:
+        waiter.wake()
 
 
 class Listener:
@@ -54,11 +63,23 @@ class Listener:
     takes, and ends when the listener is closed. It belongs to the event loop it was made in.
 
     Nothing is accepted before somebody asks: what comes meanwhile waits in the kernel's backlog.
+    With TLS their handshakes go on beside each other, and also while nobody asks.
     """
 
-    def __init__(self, acceptors: list[Acceptor], *, timeouts: Timeouts, limit: int) -> None:
+    def __init__(
+        self,
+        acceptors: list[Acceptor],
+        *,
+        tls: ssl.SSLContext | None,
+        timeouts: Timeouts,
+        limit: int,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._line = Readiness(self._loop)
+        self._line = line = Readiness(self._loop)
+        self._greeter: Greeter | None = None
+        if tls is not None:
+            # Of the line only, so that a listener that is dropped is noticed.
+            self._greeter = Greeter(tls, timeouts.handshake, lambda: _wake_all(line))
         self._acceptors = deque((acceptor, _Lookout(self._line)) for acceptor in acceptors)
         self._addresses = tuple(acceptor.address for acceptor in acceptors)
         self._timeouts = timeouts
@@ -96,6 +117,8 @@ class Listener:
 
         `timeout`: seconds, a `Deadline` or `Budget`, None for no limit; left out, the limit is
         ``timeouts.read``, as for whatever waits for a peer. Zero or less takes what is there now.
+
+        With TLS that is one whose handshake is done. Those that fail are told in the log.
 
         Returns: the `Stream`, which is the caller's to close.
 
@@ -143,6 +166,22 @@ class Listener:
             waited = not expired
 
     def _take(self, arrival: Operation) -> Stream | None:
+        """A connection that is there, and that has spoken TLS where that is to be."""
+        greeter = self._greeter
+        if greeter is None:
+            channel = self._accept(arrival)
+        else:
+            for _ in range(ACCEPTS_PER_TURN):
+                channel = self._accept(arrival)
+                if channel is None:
+                    break
+                greeter.greet(channel)
+            channel = greeter.next()
+        if channel is None:
+            return None
+        return Stream(channel, timeouts=self._timeouts, limit=self._limit)
+
+    def _accept(self, arrival: Operation) -> Channel | None:
         """What is there at one of the acceptors, each of which is the first in its turn."""
         for _ in range(len(self._acceptors)):
             self._acceptors.rotate(-1)
@@ -152,7 +191,7 @@ class Listener:
             except OSError as error:
                 raise OSError(error.errno, f"{arrival}: {error.strerror}") from error
             if channel is not None:
-                return Stream(channel, timeouts=self._timeouts, limit=self._limit)
+                return channel
         return None
 
     async def _wait(self, arrival: Operation) -> None:
@@ -180,6 +219,8 @@ class Listener:
     def _close(self) -> None:
         for acceptor, _ in self._acceptors:
             acceptor.close()
+        if self._greeter is not None:
+            self._greeter.close()
         self._line.release()
 
     async def __aenter__(self) -> Self:
@@ -210,6 +251,8 @@ class Listener:
                 # Not the listener itself, which is going to be no more.
                 for acceptor, _ in self._acceptors:
                     self._loop.call_soon_threadsafe(acceptor.close)
+                if self._greeter is not None:
+                    self._loop.call_soon_threadsafe(self._greeter.close)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
@@ -222,6 +265,7 @@ def listen_tcp(
     port: int = 0,
     *,
     sock: socket.socket | None = None,
+    tls: ssl.SSLContext | None = None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     options: SocketOptions = DEFAULT_OPTIONS,
     limit: int = STREAM_LIMIT_BYTES,
@@ -234,6 +278,8 @@ def listen_tcp(
 
     `host`: a name or address; None for all addresses of the machine. `port`: 0 lets the system
     choose, see `Listener.port`. `sock`: a bound socket to use instead of both; None for none.
+    `tls`: an ``ssl.SSLContext`` with the server's certificate, to speak TLS; None for plain TCP.
+    Each handshake has ``timeouts.handshake``; one that fails, or is late, is a line in the log.
     `timeouts`: the default limits of each stream, and of `Listener.accept` (``read``). `limit`:
     the longest record in bytes unless a call says otherwise. `backlog`: connections the kernel
     queues. `options`: what is set on the socket before it listens, and on each connection.
@@ -256,6 +302,7 @@ def listen_tcp(
         check_listener(sock)
         if host is not None or port != 0 or network is not None:
             raise ValueError("sock stands instead of host, port and network")
+    check_server_context(tls)
     check_timeouts(timeouts)
     check_options(options)
     check_count(backlog, "backlog", at_least=1)
@@ -272,6 +319,6 @@ def listen_tcp(
             lookup = Operation("listen_tcp: lookup", peer=(host or "*", port))
             lookup.start(loop.time(), DEFAULT, timeouts.resolve, "resolve")
             acceptors = await chosen.listen(host, port, lookup, backlog=backlog)
-        return Listener(acceptors, timeouts=timeouts, limit=limit)
+        return Listener(acceptors, tls=tls, timeouts=timeouts, limit=limit)
 
     return Opening("listen_tcp", listen())

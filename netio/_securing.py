@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from netio._connection_limits import HasLimits
 from netio._defaults import DEFAULT
 from netio._engine import make_engine
 from netio._errors import DeadlineExceeded, format_address
@@ -19,21 +20,21 @@ if TYPE_CHECKING:
 
     from netio._channel import Channel
     from netio._engine import Engine, TLSInfo
-    from netio._limits import Timeout, Timeouts
+    from netio._limits import Timeout
     from netio._operation import Operation
     from netio._receiving import Receiver
     from netio._sending import Sender
+    from netio._stream import Stream
 
 
-class Securing:
-    """The part of a stream that is about TLS."""
+class Securing(HasLimits):
+    """The part of a stream that is about TLS, which moves it to another channel."""
 
-    __slots__ = ()
+    __slots__ = ("_channel", "_receiver", "_sender")
 
     _channel: Channel
     _receiver: Receiver
     _sender: Sender
-    _timeouts: Timeouts
 
     async def start_tls(
         self,
@@ -115,28 +116,28 @@ class Securing:
 
 
 async def secure(
-    stream: Securing,
+    stream: Stream,
     engine: Engine,
     limit: float | None,
     whole: Operation,
-    attempts: Sequence[Exception],
+    attempts: Sequence[Exception] = (),
 ) -> None:
     """The handshake of a client that connects, within `limit` seconds and the limit of `whole`.
 
     Raises as `Securing.start_tls`, or what the `whole` raises at its limit, with `attempts`; the
     stream is closed then.
     """
-    channel = TLSChannel(stream._channel, engine)
-    handshake = Handshake("handshake", channel)
+    loop = stream._channel.loop
+    handshake = Handshake("handshake", TLSChannel(stream._channel, engine))
     handshake.within(whole)
     try:
         await stream._secure(handshake, DEFAULT, limit)
     except DeadlineExceeded as error:
-        channel.abort()
-        if whole.deadline <= (now := channel.loop.time()):
-            text = f"the TLS handshake with {format_address(channel.peer)} was not done"
+        stream.abort()
+        if whole.deadline <= (now := loop.time()):
+            text = f"the TLS handshake with {format_address(handshake.peer)} was not done"
             raise whole.exceeded(now, text, attempts=attempts) from error
         raise
     except BaseException:
-        channel.close()  # and no reset: it would take the alert from the peer
+        await stream.aclose()  # and no reset: it would take the alert from the peer
         raise

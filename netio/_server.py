@@ -28,7 +28,7 @@ from netio._defaults import (
     STREAM_LIMIT_BYTES,
     DefaultType,
 )
-from netio._engine import make_engine
+from netio._engine import check_server_context
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._holding import give_turn
 from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_seconds, check_timeouts
@@ -426,8 +426,7 @@ def serve_tcp(
     check_timeouts(timeouts)
     check_options(options)
     check_count(backlog, "backlog", at_least=1)
-    if tls is not None:
-        make_engine(tls, "tls", server_side=True)  # raises for what can't serve
+    check_server_context(tls)
     make_server = functools.partial(
         Server,
         handler,

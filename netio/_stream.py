@@ -18,7 +18,7 @@ from netio._arguments import (
     writable_view,
 )
 from netio._channel import SocketChannel, SocketView
-from netio._connection_limits import NO_DEADLINES, HasLimits, are_needed
+from netio._connection_limits import NO_DEADLINES, are_needed
 from netio._defaults import DEFAULT, OPERATIONS_PER_TURN, READ_BYTES, DefaultType
 from netio._descriptors import PassesDescriptors
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from netio._limits import Timeout, Timeouts
 
 
-class Stream(HasLimits, Securing, SendsFiles, PassesDescriptors):
+class Stream(Securing, SendsFiles, PassesDescriptors):
     """A connection: reads and writes of bytes, each of which ends within its limits.
 
     Made by `connect_tcp`, `open_stream`, `stream_pair`, and by servers for their handlers. An
@@ -59,7 +59,7 @@ class Stream(HasLimits, Securing, SendsFiles, PassesDescriptors):
     and reset (law 10).
     """
 
-    __slots__ = ("__weakref__", "_channel", "_receiver", "_sender")
+    __slots__ = ("__weakref__",)
 
     def __init__(self, channel: Channel, *, timeouts: Timeouts, limit: int) -> None:
         check_timeouts(timeouts)

@@ -19,7 +19,7 @@ LAYERS = {
     "_connection_limits _datagram _datagram_receiving _datagram_sending _multicast _send_file "
     "_descriptors",
     4: "_resolve _network _attempts _racing _lookups _proxies _connect _server _opening _snapshot "
-    "_listen _unix _unix_network _bind",
+    "_listen _greeting _unix _unix_network _bind",
     5: "testing integrations",
     6: "__init__",
 }
