@@ -10,7 +10,8 @@ from netio._arguments import check_count, check_host, check_port
 from netio._defaults import DEFAULT, STREAM_LIMIT_BYTES
 from netio._descriptor_channel import check_max_descriptors, socket_channel
 from netio._engine import client_engine
-from netio._errors import ConnectFailed, DeadlineExceeded, NetioError
+from netio._errors import ConnectFailed, DeadlineExceeded, NetioError, format_address
+from netio._handshake import Handshake
 from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_timeout, check_timeouts
 from netio._lookups import check_resolver, look_up, within
 from netio._network import check_local_address, chosen_network
@@ -20,12 +21,13 @@ from netio._options import DEFAULT_OPTIONS, SocketOptions, check_options
 from netio._proxies import chosen_proxy
 from netio._racing import Race
 from netio._resolve import numeric_targets
-from netio._securing import secure
 from netio._sockets import connected_peer
 from netio._stream import Stream
+from netio._tls import TLSChannel
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Sequence
 
     from netio._channel import Channel
     from netio._engine import Engine, TLSOption
@@ -259,3 +261,31 @@ async def _ask(proxy: Proxy, stream: Stream, way: _Way, whole: Operation) -> Non
         reason = getattr(error, "strerror", None) or error
         text = f"{whole}: {way.whose} has not connected it: {reason}"
         raise ConnectFailed(text, attempts=[error.with_traceback(None)]) from error
+
+
+async def secure(
+    stream: Stream,
+    engine: Engine,
+    limit: float | None,
+    whole: Operation,
+    attempts: Sequence[Exception] = (),
+) -> None:
+    """The handshake of a client that connects, within `limit` seconds and the limit of `whole`.
+
+    Raises as `Stream.start_tls`, or what the `whole` raises at its limit, with `attempts`; the
+    stream is closed then.
+    """
+    loop = stream._channel.loop
+    handshake = Handshake("handshake", TLSChannel(stream._channel, engine))
+    handshake.within(whole)
+    try:
+        await stream._secure(handshake, DEFAULT, limit)
+    except DeadlineExceeded as error:
+        stream.abort()
+        if whole.deadline <= (now := loop.time()):
+            text = f"the TLS handshake with {format_address(handshake.peer)} was not done"
+            raise whole.exceeded(now, text, attempts=attempts) from error
+        raise
+    except BaseException:
+        await stream.aclose()  # and no reset: it would take the alert from the peer
+        raise

@@ -8,23 +8,19 @@ from typing import TYPE_CHECKING
 from netio._connection_limits import HasLimits
 from netio._defaults import DEFAULT
 from netio._engine import make_engine
-from netio._errors import DeadlineExceeded, format_address
 from netio._handshake import Handshake, shake_hands
 from netio._limits import check_timeout
 from netio._tls import TLSChannel
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
     from typing import Literal
 
     from netio._channel import Channel
-    from netio._engine import Engine, TLSInfo
+    from netio._engine import TLSInfo
     from netio._limits import Timeout
-    from netio._operation import Operation
     from netio._receiving import Receiver
     from netio._sending import Sender
-    from netio._stream import Stream
 
 
 class Securing(HasLimits):
@@ -113,31 +109,3 @@ class Securing(HasLimits):
         """What was agreed on with the peer, as of now; None without TLS."""
         channel = self._channel
         return channel.engine.info() if isinstance(channel, TLSChannel) else None
-
-
-async def secure(
-    stream: Stream,
-    engine: Engine,
-    limit: float | None,
-    whole: Operation,
-    attempts: Sequence[Exception] = (),
-) -> None:
-    """The handshake of a client that connects, within `limit` seconds and the limit of `whole`.
-
-    Raises as `Securing.start_tls`, or what the `whole` raises at its limit, with `attempts`; the
-    stream is closed then.
-    """
-    loop = stream._channel.loop
-    handshake = Handshake("handshake", TLSChannel(stream._channel, engine))
-    handshake.within(whole)
-    try:
-        await stream._secure(handshake, DEFAULT, limit)
-    except DeadlineExceeded as error:
-        stream.abort()
-        if whole.deadline <= (now := loop.time()):
-            text = f"the TLS handshake with {format_address(handshake.peer)} was not done"
-            raise whole.exceeded(now, text, attempts=attempts) from error
-        raise
-    except BaseException:
-        await stream.aclose()  # and no reset: it would take the alert from the peer
-        raise

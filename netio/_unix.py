@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from netio._arguments import check_count
-from netio._connect import NO_LIMITS
+from netio._connect import NO_LIMITS, secure
 from netio._defaults import BACKLOG, DEFAULT, GRACE_SECONDS, STREAM_LIMIT_BYTES
 from netio._engine import check_server_context, client_engine
 from netio._errors import ConnectFailed, DeadlineExceeded
@@ -19,7 +19,6 @@ from netio._network import start_listening
 from netio._opening import Opening
 from netio._operation import Operation
 from netio._paths import check_mode, check_path
-from netio._securing import secure
 from netio._server import Server, check_functions
 from netio._stream import Stream
 from netio._unix_network import UnixAcceptor, check_unix_listener, chosen_unix_network

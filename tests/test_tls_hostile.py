@@ -1,7 +1,7 @@
 """Peers that stop, drip or send garbage in place of TLS: each ends in an error, and in time.
 
 `NETIO_GARBAGE` in the environment is how many first flights of garbage are played; 400 if it is not
-there. All that a release is held to: `NETIO_GARBAGE=10000 make test ARGS="-k garbage"`.
+there. `NETIO_GARBAGE=40000 make test ARGS="-k garbage"` plays 10,000 in each test.
 """
 
 import asyncio

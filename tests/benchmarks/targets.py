@@ -49,7 +49,7 @@ TARGETS = (
     Target("tls-echo", "stock", "streams", 0.9, 0.6),
     Target("tls-echo-64k", "stock", "streams", 0.9, 0.6),
     Target("tls-echo", "uvloop", "streams", 1.3, 0.9),
-    Target("tls-echo-64k", "uvloop", "streams", 1.0, 0.9),
+    Target("tls-echo-64k", "uvloop", "streams", 1.1, 0.9),
     Target("tls-idle", "stock", "streams", 0.5, 0.5),
     Target("scope", "stock", "asyncio_timeout", 1.1, 0.8),
 )
