@@ -152,9 +152,14 @@ class Wait:
             self.note("a budget was spent in several waits", until > self.began and pool.spent)
             pool.spent = pool.spent or until > self.began
             left = max(0.0, pool.left - (until - self.began))
-            pool.left = pool.budget.remaining()
+            self.look_at_pool()
             if abs(left - pool.left) > ROUNDING_S and self.exact:
                 self.broken(f"the budget has {pool.left} s left, not {left}")
+
+    def look_at_pool(self) -> None:
+        """Go on from what its budget says of itself."""
+        if self.pool is not None:
+            self.pool.left = self.pool.budget.remaining()
 
     def note(self, situation: str, is_so: object) -> None:
         assert situation in WAIT_SITUATIONS
@@ -254,9 +259,10 @@ def judge_wait_for(
 ) -> None:
     ends_at = wait.began + work.seconds
     cut_at = min(wait.limit_at, wait.cancelled_at())
-    wait.spend(min(ends_at, cut_at))
     if wait.phantom and isinstance(failure, asyncio.CancelledError):
+        wait.look_at_pool()  # when that came, nothing here knows
         return
+    wait.spend(min(ends_at, cut_at))
     note_wait_for(wait, work, failure)
     judge_cuts(wait, work, cut_at, ends_at)
     judge_end(wait, [work], cut_at, grace)
