@@ -7,7 +7,6 @@ cancel of who waits loses one, and a close ends all.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from netio._tls import TLSChannel
 from netio._turns import turns_of
 
 if TYPE_CHECKING:
+    import asyncio
     import ssl
     from collections.abc import Callable
 
@@ -90,7 +90,9 @@ class _Greeting:
         else:
             reads = handshake.wants == READABLE
             wait = channel.wait_readable if reads else channel.wait_writable
-            future = asyncio.ensure_future(wait(handshake))
+            wait(handshake)
+            future = handshake.future
+            assert future is not None
             future.add_done_callback(self.go_on, context=turns_of(channel.loop).context)
 
     def _fail(self, error: Exception) -> None:
