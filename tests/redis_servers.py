@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import example_modules
+import secured
 from other_programs import PATIENCE_S, free_port
 from other_programs import running as program
 
 import netio
 
 HOST = "127.0.0.1"
-KINDS = ("tcp", "unix")
+KINDS = ("tcp", "unix", "tls")
 STARTS = 3  # another program may be quicker to take the port
 
 client = example_modules.load("redis_client")
@@ -44,13 +45,25 @@ class Server:
         where = {
             "tcp": ["--port", str(self.port), "--bind", HOST],
             "unix": ["--port", "0", "--unixsocket", str(self.path)],
+            "tls": ["--port", "0", "--tls-port", str(self.port), "--bind", HOST, *self.secure()],
         }
         own = ["--dir", str(self.place), "--logfile", str(self.log), "--save", ""]
         return ["redis-server", *where[self.kind], *own]
 
+    def secure(self) -> list[str]:
+        """With a certificate; none is asked of clients."""
+        chain, key, ca = (str(self.place / name) for name in ("chain.pem", "key.pem", "ca.pem"))
+        secured.authority().cert_pem.write_to_path(ca)
+        secured.certificate().private_key_pem.write_to_path(key)
+        secured.certificate().cert_chain_pems[0].write_to_path(chain)
+        files = ["--tls-cert-file", chain, "--tls-key-file", key, "--tls-ca-cert-file", ca]
+        return [*files, "--tls-auth-clients", "no"]
+
     def opening(self, **options: Any) -> netio.Opening[netio.Stream]:
         if self.kind == "unix":
             return netio.connect_unix(self.path, **options)
+        if self.kind == "tls":
+            options["tls"] = secured.contexts()[0]
         return netio.connect_tcp(HOST, self.port, **options)
 
     @contextlib.asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import example_modules
 import pytest
+import secured
 import unix_paths
 from other_programs import PATIENCE_S, running
 
@@ -18,7 +19,7 @@ place = unix_paths.place
 http_server = example_modules.load("http_server")
 
 HOST = "127.0.0.1"
-KINDS = ("tcp", "unix")
+KINDS = ("tcp", "unix", "tls")
 CURL = ("curl", "--silent", "--show-error", "--max-time", str(PATIENCE_S), "--noproxy", "*")
 
 pytestmark = pytest.mark.foreign("curl")
@@ -56,6 +57,12 @@ async def site(kind: str, place: Path, **limits: Any) -> AsyncIterator[Site]:
         path = place / "http"
         async with netio.serve_unix(http_server.serve, path, **options) as server:
             yield Site(server, "http://localhost", ("--unix-socket", str(path)))
+    elif kind == "tls":
+        authority = place / "ca.pem"
+        secured.authority().cert_pem.write_to_path(str(authority))
+        options["tls"] = secured.contexts()[1]
+        async with netio.serve_tcp(http_server.serve, HOST, **options) as server:
+            yield Site(server, f"https://{HOST}:{server.port}", ("--cacert", str(authority)))
     else:
         async with netio.serve_tcp(http_server.serve, HOST, **options) as server:
             yield Site(server, f"http://{HOST}:{server.port}")

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import secured
 from other_programs import PATIENCE_S
-from redis_servers import KINDS, Server, client, running
+from redis_servers import HOST, KINDS, Server, client, running
 
 import netio
 
@@ -183,6 +184,26 @@ async def test_each_call_ends_in_time_when_the_server_stands_still(kind: str) ->
             await refused(writer)
 
 
+async def test_a_handshake_ends_in_time_when_the_server_stands_still() -> None:
+    async with running("tls") as server:
+        with server.stopped():
+            with pytest.raises(netio.DeadlineExceeded, match="TLS handshake") as caught:
+                await server.opening(timeout=0.1)
+            assert 0.1 <= caught.value.elapsed < 1
+        async with server.connect() as redis:
+            assert await redis.execute("PING") == b"PONG"
+
+
+async def test_tls_and_a_plain_port_do_not_understand_each_other() -> None:
+    async with running("tls") as secure, running("tcp") as plain:
+        # It waits for the end of the line that a handshake is to it, unless there is one in it.
+        with pytest.raises((netio.DeadlineExceeded, netio.TLSError), match="handshake with"):
+            await netio.connect_tcp(HOST, plain.port, tls=secured.contexts()[0], timeout=0.2)
+        async with netio.connect_tcp(HOST, secure.port, timeout=PATIENCE_S) as stream:
+            with pytest.raises((netio.IncompleteRead, netio.ConnectionLost)):
+                await client.Redis(stream).execute("PING")
+
+
 # News. ----------------------------------------------------------------------------------------
 
 
@@ -278,6 +299,7 @@ async def test_a_server_that_is_killed_in_the_middle(kind: str) -> None:
             await asyncio.wait([waiting])
             error = waiting.exception()
             assert isinstance(error, netio.IncompleteRead | netio.ConnectionReset)
+            assert isinstance(error, netio.TruncatedStream) == (kind == "tls")  # it said no goodbye
             assert tells(error, server, "read_until")
             await refused(redis)
             with pytest.raises((netio.IncompleteRead, netio.ConnectionLost)):
