@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import inspect
 import io
@@ -13,6 +14,7 @@ import sys
 import typing
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_timeout
@@ -63,6 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
         SHARES["stock"] = 3
     # A background job of a shell ignores Ctrl-C, and so would the programs that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.getoption("--loop") == "eager":
+        config.pluginmanager.register(EagerLoops())
     if config.getoption("--loop") == "debug":
         # pytest-asyncio tells its runner, which tells the loop that our factory made.
         config.option.asyncio_debug = True
@@ -114,6 +118,24 @@ def new_eager_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+class EagerLoops:
+    """Has the tasks of each loop be eager, of a virtual one, too."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_asyncio_loop_factories(self) -> Generator[None, Any, dict[str, LoopFactory]]:
+        return {name: eagerly(make) for name, make in (yield).items()}
+
+
+@functools.cache  # tests that share a loop are known by its factory
+def eagerly(make: LoopFactory) -> LoopFactory:
+    def new_loop() -> asyncio.AbstractEventLoop:
+        loop = make()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        return loop
+
+    return new_loop
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     variant = config.getoption("--loop")
     kept, left_out = [], []
@@ -139,10 +161,12 @@ def runs_the_same_on_the_stock_loop(item: pytest.Item, variant: str) -> bool:
         return True
     if item.get_closest_marker("own_loop") is not None:
         return True
-    # A virtual clock is a loop. Its tasks are not eager, and it is not uvloop. Debug mode it has,
-    # the same on each Python, and slow: one of them plays it.
+    if variant == "eager" and item.get_closest_marker("begins_later") is not None:
+        return True
+    # A virtual clock is a loop, and not uvloop. Debug mode and eager tasks it has, the same on each
+    # Python, and slow: one of them plays these.
     return (
-        (variant != "debug" or sys.version_info[:2] != (3, 13))
+        (variant == "uvloop" or sys.version_info[:2] != (3, 13))
         and item.get_closest_marker("virtual_clock") is not None
         and inspect.iscoroutinefunction(getattr(item, "obj", None))
         and not asks

@@ -60,6 +60,7 @@ def test_an_error_from_before_the_call_is_still_told_by_asyncio_if_nobody_looks(
 
 
 @pytest.mark.virtual_clock
+@pytest.mark.begins_later
 async def test_a_task_that_has_not_begun_never_begins() -> None:
     work = Work()
     task = named(work.good())

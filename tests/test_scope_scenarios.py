@@ -231,6 +231,7 @@ async def test_b08_a_group_of_nothing_but_cancellation_is_an_expiry() -> None:
 
 
 @pytest.mark.virtual_clock
+@pytest.mark.begins_later
 async def test_b09_a_child_reads_no_deadline_of_a_scope_that_was_left() -> None:
     async def child() -> float:
         return netio.current_deadline()

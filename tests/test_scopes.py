@@ -407,6 +407,7 @@ async def test_a_scope_that_a_task_opens_within_one_that_is_left_meanwhile_stand
 
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.virtual_clock
+@pytest.mark.begins_later
 async def test_a_chain_of_tasks_does_not_keep_the_scopes_it_has_left(overlap: bool) -> None:
     scopes: weakref.WeakSet[netio.Scope] = weakref.WeakSet()
     most = 0

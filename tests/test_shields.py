@@ -118,6 +118,7 @@ async def test_a_shield_that_is_cancelled_by_hand_leaves_quietly() -> None:
 
 
 @pytest.mark.virtual_clock
+@pytest.mark.begins_later
 async def test_inside_the_bound_is_seen_and_nothing_of_the_scopes_around() -> None:
     async def asked() -> tuple[float, float]:
         return netio.current_deadline(), netio.remaining()
