@@ -64,6 +64,12 @@ def test_a_stream_over_tls_conforms(
 
 @pytest.mark.virtual_clock
 @pytest.mark.timeout(60)
-async def test_tls_in_memory_conforms_both_ways_and_exactly_on_a_virtual_clock() -> None:
-    report = await check_stream(pairs("memory", "1.3", 1), lacks=LACKS)
+async def test_the_side_of_a_server_conforms_exactly_on_a_virtual_clock() -> None:
+    """On the other roads it is the client that is looked at."""
+
+    async def turned() -> secured.Pair:
+        client, server = await secured.make_pair("memory", "1.3", capacity=65536)
+        return server, client
+
+    report = await check_stream(turned, lacks=LACKS, both_ways=False)
     assert not report.broken
