@@ -24,7 +24,8 @@ from netio._stream import Stream
 
 FLIGHTS = int(os.environ.get("NETIO_GARBAGE", "400"))
 TOTAL = 0.5  # seconds of a handshake, mostly on a virtual clock
-LATE = 2 * TOTAL  # on a virtual clock the limit is met exactly
+LATE = 10 * TOTAL  # what a busy machine may make of it; on a virtual clock it is met exactly
+PATIENT = 20 * TOTAL  # where no limit is to be met
 WAVE = 50  # played at once
 
 Mutate = Callable[[bytes, random.Random], bytes]
@@ -181,6 +182,7 @@ async def test_a_peer_that_stops_at_any_byte_of_its_flights_is_cut_in_time(
     async def play(case: tuple[int, bool]) -> tuple[object, int]:
         """The outcome, and how much the peer had to say for the whole of the handshake."""
         allowed, leaves = case
+        timeout = PATIENT if leaves or allowed > 100_000 else TOTAL
         near, far = memory_pair(loop)
         ours, theirs = (Stream(c, timeouts=netio.Timeouts(), limit=65536) for c in (near, far))
         budget, said = [allowed], [0]
@@ -204,8 +206,8 @@ async def test_a_peer_that_stops_at_any_byte_of_its_flights_is_cut_in_time(
         client, server = (ours, theirs) if side == "client" else (theirs, ours)
         contexts = secured.contexts(version)
         starting = (
-            client.start_tls(contexts[0], server_hostname=secured.NAME, timeout=TOTAL),
-            server.start_tls(contexts[1], server_side=True, timeout=TOTAL),
+            client.start_tls(contexts[0], server_hostname=secured.NAME, timeout=timeout),
+            server.start_tls(contexts[1], server_side=True, timeout=timeout),
         )
         tasks = {
             end: asyncio.create_task(start)
@@ -271,7 +273,7 @@ async def test_a_server_meets_garbage_with_one_line_each_and_goes_on(
         echo,
         "127.0.0.1",
         tls=secured.server_context(),
-        timeouts=netio.Timeouts(handshake=0.1),
+        timeouts=netio.Timeouts(handshake=0.3),
         grace=1,
     )
     before = footprint()

@@ -8,6 +8,7 @@ says.
 
 import asyncio
 import ssl
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -22,10 +23,20 @@ import netio
 from netio._tls import TLSChannel
 from netio.testing import Stage
 
-CASES = 320  # of each read, or a few more
-WRITE_CASES = 1000  # or a few more
+CASES = 320  # of each read
+WRITE_CASES = 600
 MARK = b"."
 BEHIND = b"behind"
+
+
+def some_of(schedules: Iterable[str], count: int, loop_variant: str) -> list[str]:
+    """`count` of those that are to be played on this loop, or a few more; or all, if they are less.
+
+    Handshakes take a while, and plain streams play them all.
+    """
+    every = list(dict.fromkeys(schedules))
+    cases = thinned(every, len(every), loop_variant)
+    return cases[:: max(1, len(cases) // count)]
 
 
 class SecureHand(Hand):
@@ -103,9 +114,7 @@ class SecureBench:
 async def test_a_waiting_read_over_tls_answers_by_the_table_and_loses_no_byte(
     read: Read, loop_variant: str
 ) -> None:
-    every = list(dict.fromkeys(reads.schedules()))
-    some = every[:: len(every) // CASES]
-    cases = thinned(some, len(some), loop_variant)
+    cases = some_of(reads.schedules(), CASES, loop_variant)
     bench: Any = SecureBench(read)
     check_played(await play_all(bench, cases), cases)
     await asyncio.sleep(0)
@@ -209,8 +218,6 @@ async def test_a_waiting_write_over_tls_answers_by_the_table_and_its_count_is_ex
     loop_variant: str,
 ) -> None:
     """Whole records are counted, and a write that is cut is the last one, however little went."""
-    every = list(dict.fromkeys(writes.schedules("pwrxtscq")))
-    some = every[:: len(every) // WRITE_CASES]
-    cases = thinned(some, len(some), loop_variant)
+    cases = some_of(writes.schedules("pwrxtscq"), WRITE_CASES, loop_variant)
     check_played(await play_all(SecureWriteBench(), cases), cases)
     await asyncio.sleep(0)
