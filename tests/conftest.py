@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # descriptors for the whole process: before the first test, so that it is not blamed for them.
     loop_factory_of(config.getoption("--loop"))().close()
     if config.getoption("--one-of-many"):
-        SHARES.update(stock=8, debug=30, eager=8, uvloop=8)
+        SHARES["stock"] = 3
     # A background job of a shell ignores Ctrl-C, and so would the programs that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--loop") == "eager":
@@ -148,9 +148,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def shown_once(item: pytest.Item) -> bool:
-    """By one run, which is not this one."""
-    once = item.get_closest_marker("once") or item.get_closest_marker("foreign")
-    return item.config.getoption("--one-of-many") and once is not None
+    """By one run, which is not this one; other people's programs have runs of their own."""
+    marker = item.get_closest_marker("once") or item.get_closest_marker("foreign")
+    return item.config.getoption("--one-of-many") and marker is not None
 
 
 def runs_the_same_on_the_stock_loop(item: pytest.Item, variant: str) -> bool:

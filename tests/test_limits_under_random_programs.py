@@ -20,7 +20,7 @@ from netio import Budget, Deadline, Rate, Timeouts
 from netio._stopwatch import Stopwatch
 from netio.testing import Network, faults
 
-pytestmark = [pytest.mark.own_loop, pytest.mark.once]
+pytestmark = pytest.mark.own_loop
 
 SPANS = (0.0, 0.01, 0.25, 0.5, 1.0, 3.0)
 
