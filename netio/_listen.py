@@ -19,7 +19,7 @@ from netio._errors import StreamClosed, format_address
 from netio._greeting import Greeter
 from netio._holding import give_turn
 from netio._limits import DEFAULT_TIMEOUTS, check_timeout, check_timeouts
-from netio._network import check_listener, chosen_network, listen_on
+from netio._network import check_listener, chosen_network, listen_on, port_of
 from netio._opening import Opening
 from netio._operation import Operation
 from netio._options import DEFAULT_OPTIONS, SocketOptions, check_options
@@ -103,9 +103,7 @@ class Listener:
         Raises:
             ValueError: it does not listen on a port of the internet.
         """
-        if not isinstance(self.address, tuple):
-            raise ValueError(f"{format_address(self.address)} has no port")
-        return self.address[1]
+        return port_of(self.address)
 
     @property
     def closed(self) -> bool:

@@ -243,6 +243,13 @@ def _pair(address: object) -> tuple[str, int]:
     raise TypeError(f"local_address must be a host, (host, port) or None, not {address!r}")
 
 
+def port_of(address: Address) -> int:
+    """The port of an address that is listened on; ValueError where there is none."""
+    if not isinstance(address, tuple):
+        raise ValueError(f"{format_address(address)} has no port")
+    return address[1]
+
+
 def check_listener(sock: socket.socket) -> None:
     """TypeError or ValueError, naming `sock`, for what can't be made a listener for TCP."""
     check_socket(sock)

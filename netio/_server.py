@@ -32,7 +32,7 @@ from netio._engine import check_server_context
 from netio._errors import NetioError, StreamBusy, StreamClosed, format_address
 from netio._holding import give_turn
 from netio._limits import DEFAULT_TIMEOUTS, Timeouts, check_seconds, check_timeouts
-from netio._network import check_listener, chosen_network, listen_on
+from netio._network import check_listener, chosen_network, listen_on, port_of
 from netio._opening import Opening
 from netio._operation import Operation
 from netio._options import DEFAULT_OPTIONS, SocketOptions, check_options
@@ -134,10 +134,7 @@ class Server:
         Raises:
             ValueError: the server does not listen on a port of the internet.
         """
-        address = self._addresses[0]
-        if not isinstance(address, tuple):
-            raise ValueError(f"{format_address(address)} has no port")
-        return address[1]
+        return port_of(self._addresses[0])
 
     @property
     def connections(self) -> tuple[Stream, ...]:

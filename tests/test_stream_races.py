@@ -13,90 +13,35 @@ from typing import Any
 import pytest
 import streams
 from footprint import footprint
-from reads import EVENTS, STREAM_READS, Read, check, schedules
-from schedules import Acts, Play, check_played, play_all, play_alone, plays_all, thinned
-from streams import KINDS, Hand, Pair, make_pair, read_rest
+from read_benches import ReadBench
+from reads import STREAM_READS, Read, schedules
+from schedules import check_played, play_all, play_alone, plays_all, thinned
+from streams import KINDS, Pair, make_pair
 
 import netio
 from netio._readiness import Readiness
 from netio._receiving import Receiver
-from netio.testing import CounterExample, Stage
+from netio.testing import CounterExample
 
 kind = streams.kind
 
-MARK = b"."  # comes after everything else
 CASES, CASES_IN_ONE_TICK = 3213, 432  # of each read, and on TCP
 LIMITS = ("idle", "min_rate", "budget")  # in the place of the limit of the call
 LIMITS_STEP = 3  # for these, one case of so many
 
 
-class StreamBench:
-    """Plays reads of streams; a pair of which neither end is over serves the next case, too."""
+def bench_of(kind: str, read: Read, limit: str = "call") -> ReadBench:
+    async def make() -> Pair:
+        return make_pair(kind)
 
-    events = EVENTS
-
-    def __init__(self, kind: str, read: Read, limit: str = "call") -> None:
-        self.name = f"{kind} {read.name}"
-        self._kind = kind
-        self._limit = limit
-        self._read = read
-        self._pair: Pair | None = None
-
-    async def play(self, stage: Stage) -> None:
-        near, far = self._pair = self._pair or make_pair(self._kind)
-        hand, read = Hand(near, far), self._read
-        play = Play(stage, read.call(near, hand.under(self._limit)))
-        await streams.ticks(1)
-        if not near._receiver.waiting:
-            await streams.ticks(1)  # now and then it gives others a turn first (law 35)
-        assert near._receiver.waiting
-        if read.before:
-            hand.data(read.before)
-        answer = await play.outcome(self._acts(hand))
-        returned = check(read, play, answer, self._limit)
-        rest = await self._rest(hand, stage.schedule, len(returned))
-        assert returned + rest == hand.sent, answer
-        if isinstance(answer, netio.IncompleteRead):
-            assert answer.partial == rest
-        assert not near._receiver.waiting
-        assert not near._receiver.busy
-
-    def _acts(self, hand: Hand) -> Acts:
-        cuts = self._read.cuts
-        return {
-            "a": lambda: hand.data(cuts["a"]),
-            "b": lambda: hand.data(cuts["b"]),
-            "d": lambda: hand.data(cuts["d"]),
-            "n": lambda: hand.data_unnoticed(cuts["n"]),
-            "e": hand.end,
-            "r": hand.reset,
-            "t": lambda: hand.limit(hand.near._receiver),
-        }
-
-    async def _rest(self, hand: Hand, schedule: str, returned: int) -> bytes:
-        """What is still readable, all of it."""
-        near = hand.near
-        near.timeouts = netio.Timeouts()
-        if set(schedule) & set("er"):
-            rest = await read_rest(near)
-            self.close()
-            return rest
-        hand.data(MARK)
-        rest = await near.read_exactly(len(hand.sent) - returned, timeout=0)
-        assert near.buffered == hand.unread() == 0
-        return rest
-
-    def close(self) -> None:
-        for stream in self._pair or ():
-            stream.abort()
-        self._pair = None
+    return ReadBench(f"{kind} {read.name}", read, make, limit=limit)
 
 
 def replay(name: str, schedule: str) -> None:
     """Play one case alone: ``replay("unix read_exactly", "d|c")``."""
     kind, _, what = name.partition(" ")
     [read] = [read for read in STREAM_READS if read.name == what]
-    play_alone(StreamBench(kind, read), schedule)
+    play_alone(bench_of(kind, read), schedule)
 
 
 def cases(kind: str, loop_variant: str) -> list[str]:
@@ -117,7 +62,7 @@ async def test_a_waiting_read_answers_by_the_table_and_loses_no_byte(
     kind: str, read: Read, played: dict[str, int], loop_variant: str
 ) -> None:
     before = footprint()
-    bench, schedules = StreamBench(kind, read), cases(kind, loop_variant)
+    bench, schedules = bench_of(kind, read), cases(kind, loop_variant)
     exploration = await play_all(bench, schedules)
     check_played(exploration, schedules)
     played[bench.name] = exploration.schedules
@@ -131,7 +76,7 @@ async def test_the_table_holds_for_the_limits_of_a_connection_and_a_budget(
     read: Read, limit: str, loop_variant: str
 ) -> None:
     cases = thinned(schedules(), CASES, loop_variant)[::LIMITS_STEP]
-    check_played(await play_all(StreamBench("memory", read, limit), cases), cases)
+    check_played(await play_all(bench_of("memory", read, limit), cases), cases)
 
 
 def test_more_than_ten_thousand_cases_were_played(
@@ -175,7 +120,7 @@ async def test_a_planted_fault_is_found_and_its_schedule_can_be_played_alone(
     owner, name, planted, what = FAULTS[fault]
     [read] = [read for read in STREAM_READS if read.name == what]
     monkeypatch.setattr(owner, name, planted)
-    bench = StreamBench("memory", read)
+    bench = bench_of("memory", read)
     with pytest.raises(CounterExample) as caught:
         await play_all(bench, schedules())
     error = caught.value.__cause__

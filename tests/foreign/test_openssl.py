@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import datetime
-import socket
+import functools
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import other_programs
 import pytest
 import secured
 
@@ -19,22 +20,8 @@ HOST = "127.0.0.1"
 versions = pytest.mark.parametrize("version", secured.VERSIONS)
 
 
-@contextlib.asynccontextmanager
-async def running(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        process._transport.close()  # type: ignore[attr-defined]
-        await asyncio.sleep(0)
+#: What openssl has to say, it says on both.
+running = functools.partial(other_programs.running, stderr=asyncio.subprocess.STDOUT)
 
 
 @pytest.fixture
@@ -62,9 +49,7 @@ async def s_server(files: dict[str, str], *options: str) -> AsyncIterator[int]:
 async def running_s_server(
     files: dict[str, str], *options: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        port = sock.getsockname()[1]
+    port = other_programs.free_port()
     command = ["openssl", "s_server", "-accept", f"{HOST}:{port}", "-naccept", "2"]
     files = ["-cert", files["chain"], "-key", files["key"], "-cert_chain", files["chain"]]
     async with running(*command, *files, *options) as process:
