@@ -88,12 +88,14 @@ class Stubborn:
     def _ring(self) -> None:
         self._timer = None
         now = self._task.get_loop().time()
-        if now >= self._reports_at:
-            self._reports_at = math.inf
-            self._report(now)
-        if now >= self._cuts_at and not self._held:
-            self._cut_again(now)
-        self._set_timer(now)
+        try:
+            if now >= self._reports_at:
+                self._reports_at = math.inf
+                self._report(now)
+        finally:  # a filter or a handler of the log may fail
+            if now >= self._cuts_at and not self._held:
+                self._cut_again(now)
+            self._set_timer(now)
 
     def _cut_again(self, now: float) -> None:
         task = self._task

@@ -354,6 +354,29 @@ async def test_a_scope_that_was_forgotten_with_its_task_keeps_no_timer() -> None
     assert virtual_loop().timers() == []
 
 
+@pytest.mark.virtual_clock
+async def test_a_report_that_fails_does_not_end_the_cuts() -> None:
+    class Full(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            raise OSError("no space left")
+
+    failed: list[object] = []
+    virtual_loop().set_exception_handler(lambda _, context: failed.append(context["exception"]))
+    logger, full = logging.getLogger("netio"), Full()
+    logger.addFilter(full)
+    try:
+        with pytest.raises(netio.DeadlineExceeded):
+            async with netio.timeout(1, grace=6):  # cut at 1, reported at 6, cut again at 7
+                try:
+                    await forever()
+                finally:
+                    await forever()
+    finally:
+        logger.removeFilter(full)
+    assert now() == 7
+    assert [str(error) for error in failed] == ["no space left"]
+
+
 # What a stubborn body costs. ----------------------------------------------------------------------
 
 
