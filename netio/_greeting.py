@@ -97,9 +97,9 @@ class _Greeting:
 
     def _fail(self, error: Exception) -> None:
         peer = format_address(self._channel.peer)
-        _logger.info("connection of %s ended: %s: %s", peer, type(error).__name__, error)
         self._greeter.under_way.discard(self)
         self._channel.close()  # and no reset: it would take the alert from the peer
+        _logger.info("connection of %s ended: %s: %s", peer, type(error).__name__, error)
 
     def end(self) -> None:
         """The listener is closed."""

@@ -255,7 +255,11 @@ class Server:
         text = "cannot accept on %s: %s; trying again in %g s"
         where = format_address(acceptor.address)
         traceback = None if isinstance(error, OSError) else error  # out of descriptors, mostly
-        _logger.error(text, where, error, ACCEPT_PAUSE_SECONDS, exc_info=traceback)
+        try:
+            _logger.error(text, where, error, ACCEPT_PAUSE_SECONDS, exc_info=traceback)
+        except Exception as failed:  # of a filter or a handler; it must not end the server either
+            context = {"message": f"the log of netio failed at: {error}", "exception": failed}
+            self._loop.call_exception_handler(context)
 
     def _start(self, channel: Channel) -> None:
         stream = Stream(channel, timeouts=self._timeouts, limit=self._limit)

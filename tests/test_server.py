@@ -610,10 +610,8 @@ async def test_a_server_that_rests_is_closed_at_once() -> None:
     assert virtual_loop().timers() == []
 
 
-@pytest.mark.any_clock
-async def test_a_task_that_cannot_be_made_costs_one_connection(
-    monkeypatch: pytest.MonkeyPatch, caplog: Log
-) -> None:
+def refuse_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the first task for a connection fail to be made, on the running loop."""
     monkeypatch.setattr("netio._server.ACCEPT_PAUSE_SECONDS", 0.01)
     loop = asyncio.get_running_loop()
     original = loop.get_task_factory()
@@ -632,16 +630,37 @@ async def test_a_task_that_cannot_be_made_costs_one_connection(
         return task
 
     loop.set_task_factory(factory)
-    try:
-        async with serving(echo) as server:
-            async with netio.connect_tcp("127.0.0.1", port_of(server)) as stream:
-                outcome = await outcome_of(stream.read_some(timeout=5))
-                assert outcome == b"" or isinstance(outcome, netio.ConnectionLost)
-            assert await still_serves(server)
-    finally:
-        loop.set_task_factory(original)
+
+
+@pytest.mark.any_clock
+async def test_a_task_that_cannot_be_made_costs_one_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: Log
+) -> None:
+    refuse_a_task(monkeypatch)
+    await one_connection_ends_and_the_server_goes_on()
     [record] = of_netio(caplog)
     assert "cannot accept" in record.getMessage()
+
+
+@pytest.mark.any_clock
+async def test_a_log_that_fails_does_not_end_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    monkeypatch.setattr("netio._server._logger.error", full)
+    refuse_a_task(monkeypatch)
+    await one_connection_ends_and_the_server_goes_on()
+    assert [str(context["exception"]) for context in told] == ["no space left"]
+
+
+async def one_connection_ends_and_the_server_goes_on() -> None:
+    async with serving(echo) as server:
+        async with netio.connect_tcp("127.0.0.1", port_of(server)) as stream:
+            outcome = await outcome_of(stream.read_some(timeout=5))
+            assert outcome == b"" or isinstance(outcome, netio.ConnectionLost)
+        assert await still_serves(server)
 
 
 async def test_an_acceptor_passes_over_what_would_block() -> None:
