@@ -304,6 +304,7 @@ async def tasks_ended() -> AsyncIterator[None]:
 
 
 @pytest.mark.virtual_clock
+@pytest.mark.once
 @pytest.mark.parametrize(("fault", "check"), PLANTED, ids=lambda one: getattr(one, "__name__", one))
 async def test_a_planted_fault_is_found(fault: type[netio.Listener], check: str) -> None:
     listen, connect = tcp(Network())

@@ -255,6 +255,7 @@ async def with_a_fault(fault: type[Faulty]) -> AsyncIterator[Any]:
 
 
 @pytest.mark.real_time("some faults are those of time")
+@pytest.mark.once
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 async def test_a_planted_fault_is_found(fault: type[Faulty]) -> None:
     with pytest.raises(NotConforming) as caught:

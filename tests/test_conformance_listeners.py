@@ -271,6 +271,7 @@ NETWORKS = {
 
 @pytest.mark.allow_leaks("what these networks do wrong leaves connections behind")
 @pytest.mark.virtual_clock
+@pytest.mark.once
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
 async def test_a_fault_of_a_network_breaks_the_promise_that_is_named(network: Any) -> None:
     with pytest.raises(NotConforming, match=f"broken: {NETWORKS[network]}: "):
@@ -323,6 +324,7 @@ HANDLERS: dict[Any, str] = {
 
 
 @pytest.mark.virtual_clock
+@pytest.mark.once
 @pytest.mark.parametrize("change", HANDLERS, ids=lambda change: change.__name__)
 async def test_a_fault_around_handlers_breaks_the_promise_that_is_named(change: Any) -> None:
     serve, connect = on(Network())
@@ -390,6 +392,7 @@ SERVERS: dict[type[netio.Server], str] = {
 
 
 @pytest.mark.virtual_clock
+@pytest.mark.once
 @pytest.mark.parametrize("kind", SERVERS, ids=lambda kind: kind.__name__)
 async def test_a_fault_of_a_server_breaks_the_promise_that_is_named(kind: Any) -> None:
     serve, connect = on(Network())

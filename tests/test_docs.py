@@ -94,6 +94,7 @@ def run(block: Block, loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> 
 
 
 @pytest.mark.timeout(BLOCK_S)
+@pytest.mark.own_loop
 @pytest.mark.parametrize("block", all_blocks())
 @pytest.mark.real_time("as the reader would run it")
 def test_code_in_the_documents_runs(

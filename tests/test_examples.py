@@ -135,6 +135,7 @@ def demos() -> tuple[Program, float, dict[str, Program]]:
         return demo, seconds, dict(zip(WRONG, wrong, strict=True))
 
 
+@pytest.mark.once
 def test_the_demo_shows_every_step_and_succeeds(
     demos: tuple[Program, float, dict[str, Program]],
 ) -> None:
@@ -198,6 +199,7 @@ def run_wrong(step: str) -> subprocess.CompletedProcess[str]:
     return run("-O", "-c", f"{head}{wrong}\n{tail}sys.exit(demo.main())")
 
 
+@pytest.mark.once
 def test_every_step_of_the_demo_fails_when_netio_does_something_else(
     demos: tuple[Program, float, dict[str, Program]],
 ) -> None:

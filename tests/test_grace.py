@@ -424,7 +424,7 @@ BODIES = [
     shield_itself,
     shield_itself_again_and_again,
 ]
-STUCK_S = 1.0
+STUCK_S = 0.5
 BUSY_SHARE_MAX = 0.05  # of a core; a busy loop takes all of it
 ROUNDS = 3
 

@@ -24,7 +24,7 @@ import netio
 from netio._memory import MemoryChannel, Way
 from netio._stream import Stream
 
-pytestmark = pytest.mark.own_loop
+pytestmark = [pytest.mark.own_loop, pytest.mark.once]
 
 STREAM_BYTES, STREAM_TIMES = 64 * 1024, 8
 SOCKET_BYTES, SOCKET_TIMES = 32 * 1024, 4

@@ -204,6 +204,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_and_what_shows_it_is_small(
     fault: str, monkeypatch: pytest.MonkeyPatch

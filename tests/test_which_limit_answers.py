@@ -17,7 +17,7 @@ from virtual import virtual_loop
 import netio
 from netio import Budget, Deadline, Rate
 
-pytestmark = [pytest.mark.virtual_clock, pytest.mark.own_loop]
+pytestmark = [pytest.mark.virtual_clock, pytest.mark.own_loop, pytest.mark.once]
 
 # In the order in which they answer if they are reached at once.
 OF_A_CALL = ("call", "default", "own deadline", "budget")
